@@ -1,0 +1,40 @@
+# make book    the whole book, from nothing        make test    lint, types, tests
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: book test lint pairs lock clean
+
+book: $(VENV)/.ready
+	$(BIN)/ecglib book
+
+test: $(VENV)/.ready lint
+	$(BIN)/pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Exact versions come from the lock; torch alone may be a CPU or a GPU build of its version.
+$(VENV)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+# book/*.md is what people edit; book/*.ipynb is what papermill runs
+pairs: $(VENV)/.ready
+	$(BIN)/ecglib book --pair
+
+# After a change of pyproject.toml: install it into a fresh environment and write down what came
+lock:
+	rm -rf _build/lock && $(PYTHON) -m venv _build/lock
+	_build/lock/bin/pip install --quiet --upgrade pip setuptools
+	_build/lock/bin/pip install --quiet '.[book,test]'
+	_build/lock/bin/pip freeze --all --exclude pip --exclude ecglib | sed 's/+cpu$$//' > requirements.lock
+
+clean:
+	rm -rf _build

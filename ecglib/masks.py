@@ -1,0 +1,260 @@
+"""Deletion masks learned by gradient descent: which samples must stay hidden for the network to lose its class?
+
+Every window is its own optimisation problem.  The objective is summed over a batch, its terms are kept by window and
+the optimisers work element by element, so a batch gives what one window at a time gives.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ecglib.errors import DataError, check_name
+
+Score = Callable[[Tensor], Tensor]
+
+FILLS = ("mean", "linear")  #: named fills; a number is a constant in mV
+
+
+@dataclass(frozen=True)
+class MaskResult:
+    """Learned masks of N windows.
+
+    Attributes
+    ----------
+    mask : Tensor of shape (N, T)
+        1 keeps a sample, 0 replaces it by the fill.
+    score, area, tv : Tensor of shape (N,)
+        Score of the masked windows, sum (or mean) of |1 - m|, and sum of |m_{t+1} - m_t|, at the end.
+    history : Tensor of shape (n_iter, N)
+        Objective before each step.
+    """
+
+    mask: Tensor
+    score: Tensor
+    area: Tensor
+    tv: Tensor
+    history: Tensor
+
+    @property
+    def relevance(self) -> Tensor:
+        """1 - mask, shape (N, T): how strongly each sample was deleted."""
+        return 1 - self.mask
+
+
+def learn_mask(
+    score: Score,
+    x: Tensor,
+    *,
+    lambda_area: float = 1.0,
+    lambda_tv: float = 0.001,
+    lr: float = 0.001,
+    n_iter: int = 500,
+    init: float | str | Tensor = 0.0,
+    fill: float | str | Tensor = 0.0,
+    optimizer: str = "adam",
+    area: str = "sum",
+    clamp: bool = False,
+    seed: int = 0,
+    progress: bool = False,
+) -> MaskResult:
+    """Minimise J(m) = lambda_area |1 - m|_1 + lambda_tv sum_t |m_{t+1} - m_t| + score(m x + k (1 - m)) for each window.
+
+    The defaults are the deck's recipe.
+
+    Parameters
+    ----------
+    score : callable
+        ``(N, 1, T) -> (N,)``, differentiable, one value a window that depends on that window alone.
+    x : Tensor of shape (N, 1, T)
+        Windows; masks take their dtype and device.
+    lambda_area, lambda_tv, lr : float
+    n_iter : int
+        Steps.  From 0 at a rate of 0.001 no value can pass 0.5 in 500 steps: the deck's mask is stopped on its way.
+    init : float, "random" or Tensor of shape (N, T)
+        First mask; "random" draws T values from [0, 1), the same ones for every window, so that batching stays exact.
+    fill : float, {"mean", "linear"} or Tensor broadcast to x
+        k, what a deleted sample becomes: a constant in mV, the window's mean, or the straight line between its ends.
+    optimizer : {"adam", "sgd"}
+        The deck names none.
+    area : {"sum", "mean"}
+        Norm of the area term: with "sum" it is up to T and outweighs any probability.
+    clamp : bool
+        Hold the mask within [0, 1] after each step (the deck does not say so).
+    seed : int
+        Of ``init="random"``; nothing else is drawn.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    MaskResult
+
+    Warns
+    -----
+    UserWarning
+        If a mask ended as (nearly) all 0 or all 1, which explains nothing.
+
+    References
+    ----------
+    Objective: the deck of Vijayarangan et al., EMBC 2020, after van der Westhuizen & Lasenby, arXiv:1705.08153, and Fong
+    & Vedaldi, ICCV 2017, arXiv:1704.03296.
+    """
+    check_name("optimizer", optimizer, _OPTIMIZERS)
+    check_name("area", area, ("sum", "mean"))
+    if x.dim() != 3 or x.shape[1] != 1:
+        raise DataError(f"expected windows of shape (N, 1, T), received {tuple(x.shape)}")
+    if n_iter < 1 or lr <= 0:
+        raise DataError(f"n_iter is {n_iter} and lr is {lr}; give at least one step and a positive rate")
+    x = x.detach()
+    n, _, length = x.shape
+    mask = _first_mask(init, length, seed).to(x).detach().clone().expand(n, length).contiguous().requires_grad_()
+    k = _fill(fill, x)
+    scale = lambda_area / (length if area == "mean" else 1)
+    step = _OPTIMIZERS[optimizer]([mask], lr=lr)
+    history = torch.empty(n_iter, n, dtype=x.dtype, device=x.device)
+    for i in tqdm(range(n_iter), desc="learning masks", disable=not progress, leave=False):
+        objective, _ = _objective(score, x, k, mask, scale, lambda_tv)  # (N,)
+        history[i] = objective.detach()
+        (mask.grad,) = torch.autograd.grad(objective.sum(), mask)
+        step.step()
+        if clamp:
+            with torch.no_grad():
+                mask.clamp_(0, 1)
+    with torch.no_grad():
+        _, final = _objective(score, x, k, mask, scale, lambda_tv)
+        off, rough = (1 - mask).abs(), (mask[:, 1:] - mask[:, :-1]).abs().sum(1)
+        result = MaskResult(mask.detach(), final, off.mean(1) if area == "mean" else off.sum(1), rough, history)
+    _warn_if_collapsed(result.mask)
+    return result
+
+
+def lstm_score(
+    model: nn.Module, x: Tensor, target: int | Tensor, *, branch: str = "lstm", of: str = "probability"
+) -> Score:
+    """Score of the masked signal for `learn_mask`: s_c of the network whose LSTM is to be explained.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With ``feature_map``, ``lstm_features`` and ``head`` (see `ecglib.models`), used in eval mode, left untouched.
+    x : Tensor of shape (N, 1, T)
+        The whole windows, which the CNN goes on seeing when ``branch`` is "lstm".
+    target : int or Tensor of shape (N,)
+        Class c of each window.
+    branch : {"lstm", "both"}
+        "lstm": the CNN sees x and the LSTM the masked signal; "both": both see the masked signal.  The deck leaves it
+        open.
+    of : {"probability", "logit"}
+        Softmax probability or logit of the class.  The deck leaves it open, too.
+
+    Returns
+    -------
+    callable
+        ``(N, 1, T) -> (N,)``.
+    """
+    check_name("branch", branch, ("lstm", "both"))
+    check_name("score", of, ("probability", "logit"))
+    index = torch.as_tensor(target, device=x.device).long().expand(len(x))
+    if (
+        next(model.parameters()).dtype != x.dtype
+    ):  # float64 masks ask for a float64 network; the caller's stays as it is
+        model = copy.deepcopy(model).to(x.dtype)
+    with differentiable_rnn(model), torch.no_grad():
+        pooled = model.feature_map(x).mean(-1) if branch == "lstm" else None  # the CNN's part, once and for all
+
+    def score(masked: Tensor) -> Tensor:
+        with differentiable_rnn(model):
+            if pooled is None:
+                logits = model(masked)
+            else:
+                logits = model.head(torch.cat([pooled, model.lstm_features(masked)], dim=1))
+        values = logits.softmax(1) if of == "probability" else logits
+        return values.gather(1, index[:, None])[:, 0]
+
+    return score
+
+
+@contextmanager
+def differentiable_rnn(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a forward pass through which gradients flow back, on the GPU too; everything is restored.
+
+    cuDNN's recurrent kernels have a backward pass in training mode only.  So recurrent modules alone go to training mode,
+    with their dropout (all that the mode changes in them) at zero, and every other module stays in eval mode.  Weights
+    need no gradients meanwhile.
+    """
+    modes = [(m, m.training) for m in model.modules()]
+    grads = [(p, p.requires_grad) for p in model.parameters()]
+    recurrent = [(m, m.dropout) for m in model.modules() if isinstance(m, nn.RNNBase)]
+    try:
+        model.eval()
+        for parameter, _ in grads:
+            parameter.requires_grad_(False)
+        for module, _ in recurrent:
+            module.dropout = 0.0
+            module.training = True
+        yield
+    finally:
+        for module, dropout in recurrent:
+            module.dropout = dropout
+        for module, mode in modes:
+            module.training = mode
+        for parameter, grad in grads:
+            parameter.requires_grad_(grad)
+
+
+# Internals -----------------------------------------------------------------------------------------------------
+
+_OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+
+
+def _objective(
+    score: Score, x: Tensor, k: Tensor, mask: Tensor, scale: float, lambda_tv: float
+) -> tuple[Tensor, Tensor]:
+    """Objective and score by window, both (N,)."""
+    m = mask[:, None, :]
+    value = score(m * x + k * (1 - m))
+    if value.shape != (len(x),):
+        raise DataError(f"score must return one value a window, shape ({len(x)},); received {tuple(value.shape)}")
+    area = (1 - mask).abs().sum(1)
+    tv = (mask[:, 1:] - mask[:, :-1]).abs().sum(1)
+    return scale * area + lambda_tv * tv + value, value.detach()
+
+
+def _first_mask(init: float | str | Tensor, length: int, seed: int) -> Tensor:
+    if isinstance(init, Tensor):
+        return init
+    if isinstance(init, str):
+        check_name("init", init, ("random",))
+        return torch.rand(length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.full((length,), float(init))
+
+
+def _fill(fill: float | str | Tensor, x: Tensor) -> Tensor:
+    if isinstance(fill, Tensor):
+        return fill.to(x).expand_as(x)
+    if isinstance(fill, str):
+        check_name("fill", fill, FILLS)
+        if fill == "mean":
+            return x.mean(-1, keepdim=True).expand_as(x)
+        ramp = torch.linspace(0, 1, x.shape[-1], dtype=x.dtype, device=x.device)
+        return x[..., :1] * (1 - ramp) + x[..., -1:] * ramp
+    return torch.full_like(x, float(fill))
+
+
+def _warn_if_collapsed(mask: Tensor) -> None:
+    low, high = mask.amin(1), mask.amax(1)
+    for value, name in ((0.0, "0: everything is deleted"), (1.0, "1: nothing is deleted")):
+        flat = ((low - value).abs() < 0.01) & ((high - value).abs() < 0.01)
+        if flat.any():
+            warnings.warn(
+                f"{int(flat.sum())} of {len(mask)} masks collapsed to {name}; change lambda_area, lr or n_iter",
+                stacklevel=3,
+            )

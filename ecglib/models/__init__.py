@@ -1,0 +1,116 @@
+"""Networks by name, and their checkpoints.
+
+Every network maps windows ``(N, 1, 720)`` in mV to logits ``(N, n_classes)``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from ecglib.errors import DataError, check_name
+from ecglib.models.murugesan import MurugesanGAP
+
+__all__ = ["MODELS", "MurugesanGAP", "build", "load", "metadata", "save"]
+
+MODELS = {"murugesan-gap": MurugesanGAP}
+
+
+def build(name: str, *, n_classes: int = 8, seed: int = 0, **options: Any) -> nn.Module:
+    """Build an untrained network.
+
+    Parameters
+    ----------
+    name : str
+        Key of `MODELS`.
+    n_classes : int
+    seed : int
+        Of the initial weights; the global generator is left as it was.
+    **options
+        Of the network's constructor, such as ``width`` (channels of the stem).
+
+    Returns
+    -------
+    nn.Module
+        In eval mode: ``forward(x (N, 1, 720)) -> logits (N, n_classes)``.
+
+    Examples
+    --------
+    >>> build("murugesan-gap")(torch.zeros(2, 1, 720)).shape
+    torch.Size([2, 8])
+    """
+    check_name("model", name, MODELS)
+    if n_classes < 1:
+        raise DataError(f"n_classes is {n_classes}; give at least 1")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MODELS[name](n_classes=n_classes, **options).eval()
+
+
+def save(model: nn.Module, checkpoint: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None) -> Path:
+    """Write a checkpoint: safetensors, weight matrices in half precision (10 bits of mantissa), atomically.
+
+    Half precision halves the file; evaluate what `load` returns, not what was saved, if the last digit matters.
+    """
+    checkpoint = Path(checkpoint)
+    name = next(n for n, kind in MODELS.items() if type(model) is kind)
+    tensors = {
+        k: (v.half() if v.is_floating_point() and v.dim() > 1 else v).detach().cpu().contiguous()
+        for k, v in model.state_dict().items()
+    }
+    head = {"model": name, "options": json.dumps(model.options), "notes": json.dumps(dict(notes or {}))}
+    try:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        part = checkpoint.with_name(f"{checkpoint.name}.{os.getpid()}.part")
+        save_file(tensors, str(part), metadata=head)
+        part.replace(checkpoint)
+    except OSError as error:
+        raise DataError(f"cannot write checkpoint {checkpoint}: {error.strerror}; choose a writable folder") from error
+    return checkpoint
+
+
+def load(checkpoint: str | os.PathLike[str]) -> nn.Module:
+    """Load a checkpoint written by `save`; returns the network in eval mode, float32, on the CPU.
+
+    Raises
+    ------
+    DataError
+        Not there, not safetensors, or not a network of this package.
+    """
+    head = _head(checkpoint)
+    model = build(check_name("model", head["model"], MODELS), **json.loads(head["options"]))
+    with safe_open(str(checkpoint), framework="pt") as file:
+        state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+    try:
+        model.load_state_dict(state)  # copies into float32 parameters
+    except RuntimeError as error:
+        raise DataError(
+            f"checkpoint {checkpoint} does not fit the model {head['model']!r}: {str(error).splitlines()[1].strip()}"
+        ) from error
+    return model.eval()
+
+
+def metadata(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
+    """Notes that were saved with a checkpoint: its data, split, seed and results."""
+    return json.loads(_head(checkpoint)["notes"])
+
+
+def _head(checkpoint: str | os.PathLike[str]) -> dict[str, str]:
+    if not Path(checkpoint).is_file():
+        raise DataError(f"no checkpoint {checkpoint}; train one with 'ecglib train' or correct the path")
+    try:
+        with safe_open(str(checkpoint), framework="pt") as file:
+            head = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{checkpoint} is not a safetensors file ({error}); only safetensors are read") from error
+    if not {"model", "options", "notes"} <= set(head):
+        raise DataError(f"{checkpoint} was not written by ecglib: its header names no model")
+    return head

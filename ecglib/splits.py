@@ -1,0 +1,160 @@
+"""Splits of a window set into training and test parts, at a named level of independence.
+
+``"window"`` is what ECGNet's code does (and, very probably, the deck): windows of one patient, and overlapping windows,
+stand on both sides.  Every other level is stricter; each result names the level that it belongs to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecglib import CLASSES, WINDOW
+from ecglib.errors import DataError, check_name
+from ecglib.windows import BLOCK_S, HALF_S, WindowSet
+
+LEVELS = ("window", "block", "patient", "ds1-ds2")
+
+# de Chazal, O'Dwyer & Reilly, IEEE TBME 51:1196-1206, 2004; the paced records 102, 104, 107, 217 are in neither.
+DS1 = tuple("101 106 108 109 112 114 115 116 118 119 122 124 201 203 205 207 208 209 215 220 223 230".split())
+DS2 = tuple("100 103 105 111 113 117 121 123 200 202 210 212 213 214 219 221 222 228 231 232 233 234".split())
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of one training and one test part, shapes (n_train,) and (n_test,), sorted; the rest is in neither."""
+
+    train: np.ndarray
+    test: np.ndarray
+    level: str
+    fold: int = 0
+    seed: int = 0
+
+
+def split(
+    windows: WindowSet,
+    *,
+    level: str,
+    folds: int | None = None,
+    test_fraction: float = 0.2,
+    seed: int,
+    mended: bool = True,
+) -> list[Split]:
+    """Split windows for training and test.
+
+    Parameters
+    ----------
+    windows : WindowSet
+    level : {"window", "block", "patient", "ds1-ds2"}
+        "window" shuffles the windows of each class.  "block" keeps 60-s stretches of a record whole and leaves out
+        windows within half a window of a border, so no sample is on both sides.  "patient" keeps patients whole and
+        spreads each class over the folds as far as its patients allow.  "ds1-ds2" is de Chazal's fixed division of
+        MITDB.
+    folds : int, optional
+        Number of folds for cross-validation; None gives a single split with ``test_fraction`` of each class (for
+        "patient" and "block" as near to it as whole groups allow).  Ignored by "ds1-ds2".
+    seed : int
+    mended : bool
+        "ds1-ds2" only: leave record 201 out of DS1, since it is the same man as 202 of DS2.
+
+    Returns
+    -------
+    list of Split
+
+    Raises
+    ------
+    UnknownNameError, DataError
+        No such level; fewer groups than folds; a fraction outside (0, 1); nothing to split.
+    """
+    check_name("level", level, LEVELS)
+    if folds is not None and folds < 2:
+        raise DataError(f"folds is {folds}; give 2 or more, or None for a single split")
+    if not 0 < test_fraction < 1:
+        raise DataError(f"test_fraction is {test_fraction}; give a number between 0 and 1")
+    if not len(windows):
+        raise DataError("there are no windows to split")
+    if level == "ds1-ds2":
+        return [_de_chazal(windows, seed=seed, mended=mended)]
+    rng = np.random.default_rng(seed)
+    n_folds = folds or max(2, round(1 / test_fraction))
+    if level == "window":
+        fold, usable = _by_window(windows, n_folds, rng), np.ones(len(windows), bool)
+    else:
+        if level == "patient":
+            group, usable = windows.patient, np.ones(len(windows), bool)
+        else:
+            block = np.floor(windows.time / BLOCK_S).astype(int)
+            group = np.char.add(np.char.add(windows.record, "@"), block.astype(str))
+            within = windows.time % BLOCK_S
+            usable = (within >= 2 * HALF_S) & (within <= BLOCK_S - 2 * HALF_S)
+        fold = _by_group(group, windows.y, usable, n_folds, rng, what=level)
+    return [
+        Split(np.flatnonzero(usable & (fold != k)), np.flatnonzero(usable & (fold == k)), level, k, seed)
+        for k in range(n_folds if folds else 1)
+    ]
+
+
+def shared_samples(windows: WindowSet, part: Split) -> np.ndarray:
+    """Share of each test window's samples that also lie in a training window of the same record, shape (n_test,)."""
+    shared = np.zeros(len(part.test))
+    half = WINDOW // 2
+    for record in np.unique(windows.record[part.test]):
+        train = part.train[windows.record[part.train] == record]
+        here = np.flatnonzero(windows.record[part.test] == record)
+        centre = np.round(windows.time * 360).astype(int)
+        if not len(train):
+            continue
+        covered = np.zeros(max(centre[train].max(), centre[part.test[here]].max()) + half + 1, bool)
+        for c in centre[train]:
+            covered[max(0, c - half) : c + half] = True
+        total = np.r_[0, np.cumsum(covered)]
+        c = centre[part.test[here]]
+        shared[here] = (total[c + half] - total[np.maximum(0, c - half)]) / WINDOW
+    return shared
+
+
+# Internals -----------------------------------------------------------------------------------------------------
+
+
+def _by_window(windows: WindowSet, n_folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Deal the shuffled windows of each class round the folds."""
+    fold = np.empty(len(windows), int)
+    for c in range(len(CLASSES)):
+        index = rng.permutation(np.flatnonzero(windows.y == c))
+        fold[index] = (np.arange(len(index)) + rng.integers(n_folds)) % n_folds
+    return fold
+
+
+def _by_group(
+    group: np.ndarray, y: np.ndarray, usable: np.ndarray, n_folds: int, rng: np.random.Generator, *, what: str
+) -> np.ndarray:
+    """Deal whole groups to folds so that each class is spread as evenly as its groups allow.
+
+    Greedy: rarest classes first (those in the fewest groups decide the quality of a fold), and each group to the fold
+    that holds the smallest share of the group's windows' classes so far.
+    """
+    names, member = np.unique(group, return_inverse=True)
+    if len(np.unique(member[usable])) < n_folds:
+        raise DataError(f"{len(names)} {what} groups cannot fill {n_folds} folds; ask for fewer folds")
+    table = np.zeros((len(names), len(CLASSES)))
+    np.add.at(table, (member[usable], y[usable]), 1)
+    share = table / np.maximum(table.sum(0), 1)  # of each class, the part that a group supplies
+    rarity = np.where(table.sum(0) > 0, 1 / np.maximum((table > 0).sum(0), 1), 0)
+    order = np.lexsort((rng.random(len(names)), -(share * rarity).sum(1)))
+    load, home = np.zeros((n_folds, len(CLASSES))), np.empty(len(names), int)
+    for g in order:
+        cost = ((load + share[g]) ** 2 - load**2) @ rarity + 1e-9 * rng.random(n_folds)
+        home[g] = np.argmin(cost)
+        load[home[g]] += share[g]
+    return home[member]
+
+
+def _de_chazal(windows: WindowSet, *, seed: int, mended: bool) -> Split:
+    known = windows.database == "mitdb"
+    if not known.any():
+        raise DataError("the level 'ds1-ds2' divides MITDB and these windows hold none of its records")
+    first = [r for r in DS1 if not (mended and r == "201")]
+    train = np.flatnonzero(known & np.isin(windows.record, first))
+    test = np.flatnonzero(known & np.isin(windows.record, DS2))
+    return Split(train, test, "ds1-ds2", 0, seed)

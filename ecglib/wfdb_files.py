@@ -1,0 +1,93 @@
+"""WFDB files, read with suspicion: what wfdb would pad, guess or trip over becomes one clear line here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecglib.errors import DataError
+
+
+def header(path: Path) -> Any:
+    """Header of the record at ``path`` (without suffix)."""
+    import wfdb  # slow to import, and only reading needs it
+
+    try:
+        header = wfdb.rdheader(str(path))
+    except FileNotFoundError as error:
+        raise DataError(f"no header {path.name}.hea in {path.parent}; fetch the record or correct its name") from error
+    except Exception as error:  # wfdb raises whatever its parser trips over
+        raise DataError(
+            f"cannot understand the header of record {path.name}: {_line(error)}; fetch it again"
+        ) from error
+    if not header.fs or header.fs <= 0:
+        raise DataError(f"the header of record {path.name} gives no sampling rate; correct it")
+    return header
+
+
+def samples(path: Path, header: Any, *, channel: int, first: int, last: int) -> np.ndarray:
+    """Samples ``first`` to ``last`` of one channel in physical units, NaN where the file has no value."""
+    import wfdb
+
+    try:
+        digital = wfdb.rdrecord(
+            str(path), sampfrom=first, sampto=last, channels=[channel], physical=False, return_res=32
+        )
+    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
+        raise DataError(f"cannot read the signal of record {path.name}: {_line(error)}; fetch it again") from error
+    if last - first == header.sig_len and digital.checksum and digital.checksum[0] is not None:
+        expected, received = digital.checksum[0] % 65536, digital.calc_checksum()[0] % 65536
+        if expected != received:
+            raise DataError(
+                f"record {path.name}: the header gives checksum {expected} for channel {channel} and the data have "
+                f"{received}; header and .dat do not belong together, fetch both again"
+            )
+    return digital.dac(return_res=32)[:, 0]
+
+
+#: bytes per sample of the WFDB storage formats whose size is fixed
+_BYTES = {"8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": 1.5, "310": 4 / 3, "311": 4 / 3}
+
+
+def check_size(path: Path, header: Any) -> None:
+    """Compare each signal file with the size that the header promises: wfdb pads a short file silently."""
+    for file in dict.fromkeys(header.file_name):
+        channels = [i for i, f in enumerate(header.file_name) if f == file]
+        where = path.with_name(file)
+        if not where.is_file():
+            raise DataError(f"record {path.name} has no signal file {file} in {path.parent}; fetch it")
+        width = _BYTES.get(str(header.fmt[channels[0]]))
+        if width is None or not header.sig_len:
+            continue
+        per_frame = sum((header.samps_per_frame or [1] * len(header.fmt))[i] or 1 for i in channels)
+        expected = header.sig_len * per_frame * width + (header.byte_offset[channels[0]] or 0)
+        received = where.stat().st_size
+        if received < int(expected):
+            raise DataError(
+                f"{file} is truncated: {received} bytes where the header of record {path.name} promises "
+                f"{int(np.ceil(expected))}; fetch it again"
+            )
+
+
+def annotations(path: Path, fs: float) -> np.recarray:
+    """All marks of ``<record>.atr`` sorted by time; none if there is no such file."""
+    import wfdb
+
+    if not path.with_name(path.name + ".atr").is_file():
+        samples, symbols, aux = np.empty(0, int), np.empty(0, "U1"), np.empty(0, "U1")
+    else:
+        try:
+            found = wfdb.rdann(str(path), "atr")
+        except Exception as error:  # wfdb raises whatever its parser trips over
+            raise DataError(f"cannot read the annotations {path.name}.atr: {_line(error)}; fetch it again") from error
+        order = np.argsort(found.sample, kind="stable")
+        samples = found.sample[order]
+        symbols = np.asarray(found.symbol, "U2")[order] if len(order) else np.empty(0, "U1")
+        aux = np.char.rstrip(np.asarray(found.aux_note, str), "\x00")[order] if len(order) else np.empty(0, "U1")
+    return np.rec.fromarrays([samples / fs, symbols, aux], names="time,symbol,aux")
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
