@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ecglib import CLASSES, __version__, models
+from ecglib import CLASSES, __version__, models, source
 from ecglib.evaluation import predict, report
 from ecglib.splits import shared_samples, split
 from ecglib.training import TrainConfig, fingerprint, fit
@@ -127,6 +127,8 @@ def collect(work: Path, results: Path) -> None:
             if by_seed:
                 cells.append({"rule": rule, "level": level, "folds": len(parts), "seeds": by_seed})
     windows = {rule: load_windows(work / f"windows-{rule}.npz") for rule in ("clean", "deck")}
+    found = source.find("mitdb")
+    records = found.fingerprint() if found else "records not at hand when this was written"
     out = {
         "what": "murugesan-gap trained and tested on MITDB; predictions of all folds pooled, intervals over patients",
         "model": "murugesan-gap",
@@ -142,6 +144,7 @@ def collect(work: Path, results: Path) -> None:
             }
             for rule, w in windows.items()
         },
+        "records_sha256": records,
         "code_version": __version__,
         "torch": torch.__version__,
         "machine": platform.machine(),
@@ -151,10 +154,14 @@ def collect(work: Path, results: Path) -> None:
     for name, stem in [("clean-window-fold0-seed0", "murugesan-gap-mitdb-window")] + [
         (f"clean-patient-fold{k}-seed0", f"murugesan-gap-mitdb-patient{k}") for k in range(FOLDS)
     ]:
-        source = work / f"{name}.safetensors"
-        if source.exists():
-            (results / f"{stem}.safetensors").write_bytes(source.read_bytes())
-            print(stem, source.stat().st_size / 1e6, "MB")
+        if (work / f"{name}.npz").exists():
+            rule, level, fold, seed = next(g for g in GRID if key(*g) == name)
+            notes = models.metadata(work / f"{name}.safetensors")
+            run = notes["run"] | {"data_sha256": fingerprint(windows[rule]), "records_sha256": records}
+            held = sorted({str(p) for p in windows[rule].patient[part_of(windows[rule], level, fold, seed).test]})
+            notes |= {"run": run, "patients_held_out": held if level == "patient" else []}
+            path = models.save(models.load(work / f"{name}.safetensors"), results / f"{stem}.safetensors", notes=notes)
+            print(stem, path.stat().st_size / 1e6, "MB")
     for cell in cells:
         for s in cell["seeds"]:
             print(

@@ -236,7 +236,8 @@ def _html(root: Path, staged: Path) -> Path:
     """Call jupyter-book, nitpicky and with warnings as errors; its talk goes to a log and is shown if it fails."""
     html = root / "_build" / "html"
     log = root / "_build" / "html.log"
-    command = [sys.executable, "-m", "jupyter_book", "build", str(staged), "-n", "-W", "--keep-going"]
+    start = "from jupyter_book.cli.main import main; main()"  # jupyter_book has no __main__
+    command = [sys.executable, "-c", start, "build", str(staged), "-n", "-W", "--keep-going"]
     with log.open("w") as file:
         status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
     if status:

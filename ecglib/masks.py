@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,17 @@ from tqdm.auto import tqdm
 from ecglib.errors import DataError, check_name
 
 Score = Callable[[Tensor], Tensor]
+
+#: Named settings of `learn_mask`.  "deck" is its defaults.  "settled" is ours: it begins at the whole signal, weighs area
+#: against a logit on one scale, bridges what it deletes, and comes to rest within its steps.
+RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "deck": MappingProxyType({}),
+        "settled": MappingProxyType(
+            dict(area="mean", lambda_tv=0.01, lr=0.05, n_iter=300, init=1.0, fill="linear", clamp=True)
+        ),
+    }
+)
 
 FILLS = ("mean", "linear")  #: named fills; a number is a constant in mV
 

@@ -8,84 +8,155 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from ecglib import attribution, models, training
 from ecglib.databases import DATABASES
 from ecglib.errors import DataError, check_name
+from ecglib.evaluation import Report, predict, report
 from ecglib.source import Source, project_root, work_folder
+from ecglib.splits import split
+from ecglib.windows import WindowSet, cut_database
+
+LEVELS = ("window", "patient")
+
+#: how the windows of each database's networks were drawn and split: windows of a class, folds by patient
+_DRAWN = {"phantom": (600, 4), "mitdb": (2500, 3)}
+
+#: the phantom's networks: a quarter of the channels, a few passes over easy data
+_SMALL: dict[str, dict[str, Any]] = {
+    "model": {"width": 16, "dropout": 0.2},
+    "training": {"epochs": 3, "draws": 2400, "batch_size": 32, "lr": 3e-3},
+}
 
 
 def train_phantom(source: Source, *, progress: bool) -> None:
-    """Train the small networks of an embedded build, one for each split; about a minute on two cores."""
-    from ecglib import models, training
-    from ecglib.evaluation import predict
-    from ecglib.splits import split
-    from ecglib.windows import cut_database
-
-    key = hashlib.sha256((source.fingerprint() + _code_hash("models", "training", "windows", "splits")).encode())
-    where = work_folder() / f"phantom-{key.hexdigest()[:12]}"
-    if all(
-        checkpoint("phantom", s).is_file() and checkpoint("phantom", s).parent == where for s in ("window", "patient")
-    ):
-        return
-    windows = cut_database("phantom", rule="clean", root=source.root).subsample(600, seed=0)
-    for level in ("window", "patient"):
-        part = split(windows, level=level, folds=4 if level == "patient" else None, seed=0)[0]
-        model = models.build("murugesan-gap", width=16, dropout=0.2)
-        config = training.TrainConfig(epochs=6, draws=2400, batch_size=32, lr=3e-3)
-        run = training.fit(model, windows, part, config=config, run_dir=where / level, progress=progress)
-        guess = predict(run.model, windows.x[part.test])
-        notes = {
-            "rule": "clean",
-            "database": "phantom",
-            "run": {k: v for k, v in run.record.items() if k != "history"},
-            "patients_held_out": sorted(set(windows.patient[part.test])) if level == "patient" else [],
-            "test": {
-                "y": windows.y[part.test].tolist(),
-                "guess": guess.argmax(1).tolist(),
-                "patient": windows.patient[part.test].tolist(),
-            },
-        }
-        models.save(run.model, where / f"{level}.safetensors", notes=notes)
+    """Train the small networks of an embedded build, one for each level of split; about a minute on two cores."""
+    code = [p.read_bytes() for name in ("models", "training", "windows", "splits") for p in _code(name)]
+    key = hashlib.sha256(b"".join([source.fingerprint().encode(), repr(_SMALL).encode(), *code])).hexdigest()[:12]
+    where = work_folder() / f"phantom-{key}"
+    if not all((where / f"{level}.safetensors").is_file() for level in LEVELS):
+        windows = _windows(source)
+        for level in LEVELS:
+            part = _parts(source.database, windows, level)[0]
+            model = models.build("murugesan-gap", **_SMALL["model"])
+            config = training.TrainConfig(**_SMALL["training"])
+            run = training.fit(model, windows, part, config=config, run_dir=where / level, progress=progress)
+            models.save(run.model, where / f"{level}.safetensors", notes=notes_of(run, windows, part))
     (work_folder() / "phantom-current").write_text(where.name)
 
 
+def notes_of(run: training.Run, windows: WindowSet, part: Any, *, rule: str = "clean") -> dict[str, Any]:
+    """Notes for a checkpoint: where it comes from, and whom it has never seen."""
+    by_patient = part.level in {"patient", "ds1-ds2"}
+    return {
+        "rule": rule,
+        "database": str(windows.database[0]),
+        "run": {k: v for k, v in run.record.items() if k != "history"},
+        "patients_held_out": sorted({str(p) for p in windows.patient[part.test]}) if by_patient else [],
+    }
+
+
 def checkpoint(database: str, level: str, fold: int = 0) -> Path:
-    """Checkpoint of the network that the book explains, by database and level of its split ("window" or "patient")."""
-    check_name("level", level, ("window", "patient"))
+    """Checkpoint of the network that the book explains, by database, level of its split, and fold."""
+    check_name("level", level, LEVELS)
     if database == "phantom":
         pointer = work_folder() / "phantom-current"
         return work_folder() / (pointer.read_text().strip() if pointer.is_file() else "none") / f"{level}.safetensors"
-    stem = f"murugesan-gap-mitdb-{level}{fold if level == 'patient' else ''}"
-    return project_root() / "results" / f"{stem}.safetensors"
+    return project_root() / "results" / f"murugesan-gap-mitdb-{level}{fold if level == 'patient' else ''}.safetensors"
 
 
-def network(source: Source, *, level: str = "patient", record: str | None = None) -> tuple[Any, dict[str, Any]]:
-    """Network to explain and the notes of its checkpoint.
+def checkpoints(database: str, level: str) -> list[Path]:
+    """Checkpoints that are there, by fold: several on MITDB by patient, else one."""
+    folds = range(_DRAWN["mitdb"][1] if (database, level) == ("mitdb", "patient") else 1)
+    found = [p for p in (checkpoint(database, level, fold) for fold in folds) if p.is_file()]
+    if not found:
+        raise DataError(f"no {level!r} network for {database!r} in {checkpoint(database, level).parent}")
+    return found
 
-    Of the networks trained by patient, the one that never saw the patient of ``record`` is taken, so what is explained
-    is a decision about a stranger.  ``notes["saw_patient"]`` says whether that could be had.
+
+def network(
+    source: Source, *, level: str = "patient", record: str | None = None
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Network to explain, and the notes of its checkpoint.
+
+    Of the networks trained by patient the one that never saw the patient of ``record`` is taken, so what is explained
+    is a decision about a stranger; ``notes["saw_patient"]`` says whether that could be had.  ``level`` may also be the
+    path of a checkpoint.
     """
-    from ecglib import models
+    if str(level).endswith(".safetensors"):
+        paths = [Path(level)]
+    else:
+        paths = checkpoints("phantom" if source.simulated else "mitdb", level)
+    who = DATABASES[source.database].patient(record) if record else None
+    strangers = [p for p in paths if who in models.metadata(p).get("patients_held_out", [])]
+    path = (strangers or paths)[0]
+    return models.load(path), {**models.metadata(path), "saw_patient": not strangers, "checkpoint": path.name}
 
-    folds = [f for f in range(10) if checkpoint(source.database, level, f).is_file()][: 10 if level == "patient" else 1]
-    if source.simulated:
-        folds = folds[:1]
-    if not folds:
-        raise DataError(f"no {level!r} network for {source.database!r} in {checkpoint(source.database, level).parent}")
-    db = DATABASES[source.database if source.simulated else "mitdb"]
-    who = db.patient(record) if record else None
-    held = [f for f in folds if who in models.metadata(checkpoint(source.database, level, f))["patients_held_out"]]
-    path = checkpoint(source.database, level, (held or folds)[0])
-    notes = models.metadata(path)
-    return models.load(path), notes | {"saw_patient": not held, "checkpoint": path.name}
+
+def by_network(source: Source, windows: WindowSet) -> Iterator[tuple[torch.nn.Module, np.ndarray]]:
+    """Pair each network trained by patient with the windows that `network` would give it: (network, indices)."""
+    paths = checkpoints("phantom" if source.simulated else "mitdb", "patient")
+    held = [np.isin(windows.patient, models.metadata(p)["patients_held_out"]) for p in paths]
+    taken = np.where(np.any(held, axis=0), np.argmax(held, axis=0), 0)
+    for fold, path in enumerate(paths):
+        if (taken == fold).any():
+            yield models.load(path), np.flatnonzero(taken == fold)
+
+
+def relevance(source: Source, windows: WindowSet, *, method: str, **options: Any) -> np.ndarray:
+    """Relevance of every sample for the annotated class (N, 720), patients held out where possible."""
+    out = np.empty((len(windows), windows.x.shape[-1]), np.float32)
+    for net, index in by_network(source, windows):
+        x, y = torch.from_numpy(windows.x[index]), torch.from_numpy(windows.y[index])
+        out[index] = attribution.attribute(method, net, x, y, **options).numpy()
+    return out
+
+
+def branch_votes(source: Source, windows: WindowSet) -> dict[str, float]:
+    """Accuracy of whole networks, and with one branch silenced: its features set to their mean over the windows."""
+    names = ("both branches", "CNN alone", "LSTM alone")
+    hits = dict.fromkeys(names, 0)
+    for net, index in by_network(source, windows):
+        x, y = torch.from_numpy(windows.x[index]), torch.from_numpy(windows.y[index])
+        with torch.inference_mode():
+            f, h = net.feature_map(x).mean(-1), net.lstm_features(x)  # type: ignore[operator]
+            quiet_f, quiet_h = f.mean(0, keepdim=True).expand_as(f), h.mean(0, keepdim=True).expand_as(h)
+            for name, pair in zip(names, ((f, h), (f, quiet_h), (quiet_f, h)), strict=True):
+                hits[name] += int((net.head(torch.cat(pair, 1)).argmax(1) == y).sum())  # type: ignore[operator]
+    return {f"accuracy, {name}": n / len(windows) for name, n in hits.items()}
+
+
+def held_out_report(source: Source, *, level: str, most: int = 40) -> Report:
+    """Score this build's networks on ``most`` windows of each class that they did not learn from.
+
+    Raises
+    ------
+    DataError
+        The windows here are not those that the network was trained on, so none is known to be held out.
+    """
+    windows = _windows(source)
+    truth, guess, patient = [], [], []
+    paths = checkpoints(source.database, level)
+    for path, part in zip(paths, _parts(source.database, windows, level), strict=False):
+        if models.metadata(path)["run"]["data_sha256"] != training.fingerprint(windows):
+            raise DataError(f"{path.name} was trained on other windows than those here; fetch all of {source.database}")
+        test = windows[part.test].subsample(most // len(paths) + 1, seed=0)
+        truth.append(test.y)
+        guess.append(predict(models.load(path), test.x).argmax(1))
+        patient.append(test.patient)
+    return report(np.concatenate(truth), np.concatenate(guess), groups=np.concatenate(patient))
 
 
 @lru_cache
 def results(name: str) -> dict[str, Any]:
-    """Committed results of the reference runs: ``results/<name>.json``."""
+    """Committed results: ``results/<name>.json``."""
     path = project_root() / "results" / f"{name}.json"
     if not path.is_file():
         known = sorted(p.stem for p in path.parent.glob("*.json"))
@@ -96,9 +167,15 @@ def results(name: str) -> dict[str, Any]:
 # Internals -----------------------------------------------------------------------------------------------------
 
 
-def _code_hash(*modules: str) -> str:
+def _windows(source: Source) -> WindowSet:
+    whole = cut_database(source.database, rule="clean", root=source.root, records=source.records)
+    return whole.subsample(_DRAWN[source.database][0], seed=0)
+
+
+def _parts(database: str, windows: WindowSet, level: str) -> list[Any]:
+    return split(windows, level=level, folds=_DRAWN[database][1] if level == "patient" else None, seed=0)
+
+
+def _code(name: str) -> list[Path]:
     here = Path(__file__).parent
-    files = sorted(
-        f for m in modules for f in ([here / f"{m}.py"] if (here / f"{m}.py").is_file() else (here / m).glob("*.py"))
-    )
-    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+    return [here / f"{name}.py"] if (here / f"{name}.py").is_file() else sorted((here / name).glob("*.py"))

@@ -69,6 +69,8 @@ class Source:
         return digest.hexdigest()
 
 
+MITDB_RECORDS = 48  #: a build on its own account takes all of MITDB or the phantom: a part would mislead
+
 BANNER = (
     "Simulated records: this build found no ECG database, so its figures show the embedded phantom. "
     "Reference results on MIT-BIH records are marked as such. Run <code>ecglib fetch mitdb</code> and build again."
@@ -101,7 +103,7 @@ def find(database: str = "auto") -> Source | None:
     Parameters
     ----------
     database : str
-        A name, or "auto": ``$ECGLIB_DATABASE`` if set, else mitdb where it is, else the phantom.
+        A name, or "auto": ``$ECGLIB_DATABASE`` if set, else mitdb where all of it is, else the phantom.
     """
     if database == "auto":
         database = os.environ.get("ECGLIB_DATABASE", "auto")
@@ -110,9 +112,11 @@ def find(database: str = "auto") -> Source | None:
     for name in ("mitdb", "phantom") if database == "auto" else (database,):
         for root in _roots():
             try:
-                return Source(name, root, tuple(record_names(name, root)))
+                found = Source(name, root, tuple(record_names(name, root)))
             except DataError:
                 continue
+            if database == name or name == "phantom" or len(found.records) >= MITDB_RECORDS:
+                return found
     return None
 
 
@@ -153,6 +157,8 @@ def setup(*, database: str = "auto", record: Any = "") -> Source:
 
     from ecglib import plots
 
+    if record and database == "auto":  # the record names its database where only one has it
+        database = next((n for n in ("mitdb", "phantom") if (f := find(n)) and str(record) in f.records), database)
     source = prepare(database=database, progress=False)
     if record:
         check_name("record", str(record), source.records, hint=f"records of {source.database}")

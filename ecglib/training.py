@@ -173,9 +173,13 @@ def fit(
 
 
 def fingerprint(windows: WindowSet) -> str:
-    """SHA-256 of signals and labels, so that a result can name its data."""
-    digest = hashlib.sha256(windows.x.tobytes())
-    digest.update(windows.y.tobytes())
+    """SHA-256 of which windows these are: database, record, time and label of each, in order.
+
+    The samples are left out on purpose: packing and resampling round them, and the records have checksums of their own.
+    """
+    digest = hashlib.sha256(windows.y.astype(np.int64).tobytes())
+    digest.update(np.round(windows.time * 1e4).astype(np.int64).tobytes())
+    digest.update("\n".join(np.char.add(np.char.add(windows.database, "/"), windows.record)).encode())
     return digest.hexdigest()
 
 

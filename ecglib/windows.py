@@ -49,7 +49,7 @@ class WindowSet:
     time : ndarray of shape (N,)
         Centre of the window, s from the beginning of the record.
     anchor : ndarray of shape (N,)
-        Time of the annotation that gave the label, s; equal to ``time`` under the rule "deck".
+        R peak of the labelled beat, s; for a rhythm mark, of the first beat after it.
     """
 
     x: np.ndarray
@@ -73,6 +73,11 @@ class WindowSet:
         names, inverse = np.unique(pairs, return_inverse=True)
         people = [database(d).patient(r) if d else r for d, r in (n.split("/", 1) for n in names)]
         return np.asarray(people, str)[inverse] if len(people) else np.empty(0, str)
+
+    @property
+    def r_position(self) -> np.ndarray:
+        """Place of the labelled R peak within its window, s, shape (N,): the position cue."""
+        return self.anchor - self.time + HALF_S
 
     def counts(self) -> pd.Series:
         """Number of windows by class, every class listed."""
@@ -163,6 +168,34 @@ def cut(record: Record, *, rule: str, seed: int = 0) -> WindowSet:
     )
 
 
+def at(record: Record, *, time: float) -> WindowSet:
+    """Cut the window centred on the beat nearest to ``time``, as one `WindowSet`; for looking, not for training.
+
+    Its label is that of the rhythm where the rhythm is one of the classes and the beat an ordinary one, else that of the
+    beat's symbol; -1 if it is none of the eight.
+    """
+    _demand_beats(record)
+    nearest = int(np.argmin(np.abs(record.beats.time - time)))
+    anchor, symbol = float(record.beats.time[nearest]), str(record.beats.symbol[nearest])
+    episode = np.flatnonzero((record.rhythms.start <= anchor) & (anchor < record.rhythms.stop))
+    rhythm = str(record.rhythms.label[episode[-1]]) if len(episode) else ""
+    label = _BEAT_CLASS.get(symbol, -1)
+    if rhythm in _RHYTHM_CLASS and (symbol == "N" or (rhythm, symbol) == ("SVTA", "A")):
+        label = _RHYTHM_CLASS[rhythm]
+    first = round((anchor - HALF_S - record.start) * FS)
+    first = min(max(0, first), len(record.signal) - WINDOW)  # near an end of the record the beat is off the centre
+    if first < 0:
+        raise DataError(f"record {record.name} is shorter than the window of {2 * HALF_S:g} s")
+    return WindowSet(
+        x=record.signal[None, None, first : first + WINDOW],
+        y=np.array([label]),
+        record=np.array([record.name]),
+        database=np.array([record.database]),
+        time=np.array([record.start + first / FS + HALF_S]),
+        anchor=np.array([anchor]),
+    )
+
+
 def cut_database(
     name: str,
     *,
@@ -245,7 +278,9 @@ def _deck(record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rule_a &= ~alone[label]
     keep = rule_a | rule_b
     time = sample[keep] / record.native_fs
-    return label[keep], time, time
+    beat = np.searchsorted(record.beats.time, time - 1e-9)  # the labelled beat, or the first one after a rhythm mark
+    anchor = np.where(beat < len(record.beats), record.beats.time[np.minimum(beat, len(record.beats) - 1)], time)
+    return label[keep], anchor, time
 
 
 #: rhythms in which a beat class may be shown: its own pattern (B, T: ventricular bigeminy, trigeminy) is not another
