@@ -76,6 +76,8 @@ def main() -> None:
             r = networks.relevance(found, windows, method=method)
         if method in {"cam", "mask"}:
             out[method] = compact(averages.by_class(windows, averages.relative(r)))
+        if method == "mask":
+            out["collapsed"] = round(float((r.max(1) < 0.01).mean()), 4)
         mass = mass_accuracy(r, truth)
         for c, label in enumerate(CLASSES):
             own = windows.y == c

@@ -32,9 +32,8 @@ def relative(relevance: np.ndarray) -> np.ndarray:
 
 
 def beats(x: np.ndarray) -> np.ndarray:
-    """Windows (N, 1, 720) without offset and scale, so that patients with large beats do not rule an average: (N, 720)."""
-    flat = x[:, 0] - np.median(x[:, 0], axis=1, keepdims=True)
-    return flat / np.maximum(flat.std(1, keepdims=True), 1e-6)
+    """Windows (N, 1, 720) without their offset, the median, mV: (N, 720)."""
+    return x[:, 0] - np.median(x[:, 0], axis=1, keepdims=True)
 
 
 def by_class(windows: WindowSet, values: np.ndarray, *, least_patients: int = 1) -> pd.DataFrame:

@@ -24,7 +24,7 @@ import jupytext
 import nbformat
 import yaml
 from filelock import FileLock
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ecglib import networks, source
 from ecglib.errors import DataError, EcglibError, check_name

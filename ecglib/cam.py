@@ -6,6 +6,8 @@ K inputs are the means of the K units over time.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ from ecglib.errors import DataError
 PADDED = 768  #: samples that the CNN sees: the window and 24 reflected samples at each end
 
 
-def class_activation_map(model: nn.Module, x: Tensor, target: int | Tensor | None = None) -> Tensor:
+def class_activation_map(model: Any, x: Tensor, target: int | Tensor | None = None) -> Tensor:
     """Class activation map M_c(t) = sum_k w_k^c f_k(t), in closed form.
 
     Parameters
@@ -52,7 +54,7 @@ def class_activation_map(model: nn.Module, x: Tensor, target: int | Tensor | Non
     return maps if target is None else maps[torch.arange(len(x)), _targets(target, x, maps.shape[1])]
 
 
-def grad_cam(model: nn.Module, x: Tensor, target: int | Tensor, *, relu: bool = False) -> Tensor:
+def grad_cam(model: Any, x: Tensor, target: int | Tensor, *, relu: bool = False) -> Tensor:
     """Grad-CAM on the last map of the CNN: sum_k alpha_k f_k(t) with alpha_k the mean over t of d logit / d f_k(t).
 
     Parameters

@@ -82,7 +82,7 @@ def explain(
     net, notes = networks.network(source, level=model, record=name)
     x = torch.from_numpy(window.x)
     votes = _votes(net, x)
-    predicted = str(votes.loc[votes.logit.idxmax(), "class"])
+    predicted = CLASSES[int(votes.logit.to_numpy().argmax())]
     c = CLASSES.index(predicted)
     relevance = {
         "CNN map": attribute("cam", net, x, c)[0].relu().numpy(),

@@ -107,7 +107,9 @@ def report(
         raise DataError(f"labels must lie in 0…{k - 1}; received {y_true.min()}…{max(y_true.max(), y_pred.max())}")
     if groups is not None and len(groups) != len(y_true):
         raise DataError(f"expected a group for each of {len(y_true)} windows, received {len(groups)}")
-    names, member = np.unique(groups, return_inverse=True) if groups is not None else ([], np.zeros(len(y_true), int))
+    names, member = np.empty(0), np.zeros(len(y_true), int)
+    if groups is not None:
+        names, member = np.unique(groups, return_inverse=True)
     by_group = np.zeros((max(1, len(names)), k, k))
     np.add.at(by_group, (member, y_true, y_pred), 1)
     confusion = by_group.sum(0)

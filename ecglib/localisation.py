@@ -6,6 +6,8 @@ Definitions after Arras et al., Information Fusion 81, 2022 (mass and rank accur
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -76,6 +78,6 @@ def _pair(relevance: np.ndarray | Tensor, truth: np.ndarray | Tensor) -> tuple[n
     return r, inside
 
 
-def _divide(part: np.ndarray, whole: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def _divide(part: np.ndarray, whole: np.ndarray, valid: Any) -> np.ndarray:
     out = np.full(len(part), np.nan)
     return np.divide(part, whole, out=out, where=valid & (whole > 0))

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ecglib.errors import DataError, check_name
 
@@ -149,9 +149,7 @@ def learn_mask(
     return result
 
 
-def lstm_score(
-    model: nn.Module, x: Tensor, target: int | Tensor, *, branch: str = "lstm", of: str = "probability"
-) -> Score:
+def lstm_score(model: Any, x: Tensor, target: int | Tensor, *, branch: str = "lstm", of: str = "probability") -> Score:
     """Score of the masked signal for `learn_mask`: s_c of the network whose LSTM is to be explained.
 
     Parameters
@@ -181,14 +179,12 @@ def lstm_score(
     ):  # float64 masks ask for a float64 network; the caller's stays as it is
         model = copy.deepcopy(model).to(x.dtype)
     with differentiable_rnn(model), torch.no_grad():
-        pooled = model.feature_map(x).mean(-1) if branch == "lstm" else None  # the CNN's part, once and for all
+        pooled: Any = model.feature_map(x).mean(-1) if branch == "lstm" else None  # the CNN's part, once and for all
 
     def score(masked: Tensor) -> Tensor:
         with differentiable_rnn(model):
-            if pooled is None:
-                logits = model(masked)
-            else:
-                logits = model.head(torch.cat([pooled, model.lstm_features(masked)], dim=1))
+            whole = pooled is None
+            logits = model(masked) if whole else model.head(torch.cat([pooled, model.lstm_features(masked)], dim=1))
         values = logits.softmax(1) if of == "probability" else logits
         return values.gather(1, index[:, None])[:, 0]
 
@@ -210,13 +206,13 @@ def differentiable_rnn(model: nn.Module) -> Iterator[None]:
         model.eval()
         for parameter, _ in grads:
             parameter.requires_grad_(False)
-        for module, _ in recurrent:
-            module.dropout = 0.0
-            module.training = True
+        for rnn, _ in recurrent:
+            rnn.dropout = 0.0
+            rnn.training = True
         yield
     finally:
-        for module, dropout in recurrent:
-            module.dropout = dropout
+        for rnn, dropout in recurrent:
+            rnn.dropout = dropout
         for module, mode in modes:
             module.training = mode
         for parameter, grad in grads:

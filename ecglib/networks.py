@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ecglib import attribution, models, training
@@ -115,7 +117,9 @@ def relevance(source: Source, windows: WindowSet, *, method: str, **options: Any
     out = np.empty((len(windows), windows.x.shape[-1]), np.float32)
     for net, index in by_network(source, windows):
         x, y = torch.from_numpy(windows.x[index]), torch.from_numpy(windows.y[index])
-        out[index] = attribution.attribute(method, net, x, y, **options).numpy()
+        with warnings.catch_warnings():  # a mask that deletes nothing is a finding here, which the pages count
+            warnings.simplefilter("ignore", UserWarning)
+            out[index] = attribution.attribute(method, net, x, y, **options).numpy()
     return out
 
 
@@ -162,6 +166,15 @@ def results(name: str) -> dict[str, Any]:
         known = sorted(p.stem for p in path.parent.glob("*.json"))
         raise DataError(f"no results {name!r} in {path.parent}; known: {', '.join(known) or 'none'}")
     return json.loads(path.read_text())
+
+
+def mass_table(method: str) -> Any:
+    """Reference share of a method's relevance inside the expected spans, by class, beside its controls (DataFrame)."""
+    table = pd.DataFrame(results("maps")["mass"])
+    own = table[table.method == check_name("method", method, sorted(set(table.method)))]
+    controls = table.pivot(index="class", columns="method", values="mass")
+    own = own.join(controls[["amplitude", "bump"]], on="class").rename(columns={"bump": "R bump"})
+    return own[["class", "patients", "mass", "low", "high", "chance", "amplitude", "R bump"]]
 
 
 # Internals -----------------------------------------------------------------------------------------------------

@@ -211,11 +211,11 @@ def _assemble(
 ) -> Record:
     """Join a signal with the annotation file beside it."""
     native = float(header.fs)
-    marks = wfdb_files.annotations(path, native)
+    marks = wfdb_files.marks(path, native)
     duration = (header.sig_len or 0) / native
     end = duration or (float(marks.time[-1]) if len(marks) else 0.0)
     is_beat = np.isin(marks.symbol, list(BEAT_SYMBOLS))
-    is_rhythm = (marks.symbol == "+") & np.char.startswith(marks.aux, "(")
+    is_rhythm = (marks.symbol == "+") & np.asarray(np.char.startswith(marks.aux, "("))
     onset = marks.time[is_rhythm]
     offset = np.append(onset[1:], end) if len(onset) else onset
     labels = np.char.lstrip(marks.aux[is_rhythm], "(")
@@ -223,8 +223,8 @@ def _assemble(
         signal=signal,
         fs=float(fs),
         lead=lead,
-        beats=np.rec.fromarrays([marks.time[is_beat], marks.symbol[is_beat]], names="time,symbol"),
-        rhythms=np.rec.fromarrays([onset, np.maximum(onset, offset), labels], names="start,stop,label"),
+        beats=wfdb_files.table(time=marks.time[is_beat], symbol=marks.symbol[is_beat]),
+        rhythms=wfdb_files.table(start=onset, stop=np.maximum(onset, offset), label=labels),
         name=path.name,
         database=database,
         start=start,

@@ -7,7 +7,6 @@ networks here, before any page runs.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -57,14 +56,24 @@ def _say_source(app: Sphinx, page: str, template: str, context: dict[str, Any], 
         context["body"] = f'{body}<p class="ecglib-provenance">{app.config.ecglib_line}</p>'
 
 
+def _drop_repeated_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Keep one of the inline scripts that jupyter-book's extensions add twice: the second is an error in the console."""
+    seen: set[str] = set()
+    kept = []
+    for script in context.get("script_files", []):
+        body = (getattr(script, "attributes", None) or {}).get("body") or ""
+        if body not in seen or not body:
+            kept.append(script)
+        seen.add(body)
+    context["script_files"] = kept
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.add_config_value("ecglib_line", "", "")
     app.connect("config-inited", _configure, priority=900)
     app.connect("html-page-context", _say_source)
+    app.connect("html-page-context", _drop_repeated_scripts, priority=900)
     app.add_js_file("vega-bundle.js", priority=100)
     app.add_css_file("book.css")
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
-
-
-BUNDLE = Path("_static/vega-bundle.js")  #: where pages find the bundle

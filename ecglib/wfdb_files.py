@@ -71,7 +71,12 @@ def check_size(path: Path, header: Any) -> None:
             )
 
 
-def annotations(path: Path, fs: float) -> np.recarray:
+def table(**columns: np.ndarray) -> np.recarray:
+    """Columns of equal length as one record array, so that ``t.time``, ``t["time"]`` and rows all work."""
+    return np.rec.fromarrays(list(columns.values()), names=list(columns))  # type: ignore[call-overload]
+
+
+def marks(path: Path, fs: float) -> np.recarray:
     """All marks of ``<record>.atr`` sorted by time; none if there is no such file."""
     import wfdb
 
@@ -86,7 +91,7 @@ def annotations(path: Path, fs: float) -> np.recarray:
         samples = found.sample[order]
         symbols = np.asarray(found.symbol, "U2")[order] if len(order) else np.empty(0, "U1")
         aux = np.char.rstrip(np.asarray(found.aux_note, str), "\x00")[order] if len(order) else np.empty(0, "U1")
-    return np.rec.fromarrays([samples / fs, symbols, aux], names="time,symbol,aux")
+    return table(time=samples / fs, symbol=symbols, aux=aux)
 
 
 def _line(error: BaseException) -> str:

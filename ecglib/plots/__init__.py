@@ -4,7 +4,7 @@ Every function returns a chart with a fixed size, its own light ground and a des
 Call `use_theme` once for the book's fonts.
 """
 
-from ecglib.plots.beats import class_average
+from ecglib.plots.beats import class_average, relevance_average
 from ecglib.plots.charts import confusion, mask_history
 from ecglib.plots.relevance import cam_steps, saliency
 from ecglib.plots.strips import strip, strips
@@ -19,6 +19,7 @@ __all__ = [
     "confusion",
     "intervals",
     "mask_history",
+    "relevance_average",
     "saliency",
     "strip",
     "strips",

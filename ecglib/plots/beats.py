@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -13,6 +14,7 @@ from ecglib.plots.parts import SECONDS, hoverer, pointer, until_next
 from ecglib.plots.style import ACCENT, CLASS_COLOURS, INK, MUTED, PAPER, STRONG, finish, hues, key
 from ecglib.plots.tables import by_class, columns_of
 
+SECONDS_FROM_R = alt.Tooltip("time:Q", title="from the R peak (s)", format=".3f")
 _MAX_ROWS = 2000  # averages are smooth: fewer samples will do
 
 
@@ -28,7 +30,7 @@ def class_average(
     columns: int = 4,
     title: str | None = None,
     description: str = "Averaged beat of each class with the spread of its beats.",
-    width: int = 145,
+    width: int = 136,
 ) -> alt.FacetChart:
     """Averaged beats, one panel a class, on the strong lines of ECG paper.
 
@@ -100,6 +102,64 @@ def class_average(
     )
     header = alt.Header(title="time from the R peak (s)", titleOrient="bottom", labelOrient="top")
     chart = panel.facet(alt.Facet("label:N", sort=names, header=header), columns=columns, spacing=10)
+    return finish(chart, title, description)
+
+
+def relevance_average(
+    frame: pd.DataFrame,
+    *,
+    spans: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    columns: int = 4,
+    title: str | None = None,
+    description: str = "Average relevance of each class around the R peak.",
+    width: int = 138,
+    height: int = 110,
+) -> alt.ConcatChart:
+    """Average relevance around the R peak, one panel a class, beside the value 1 of a map that says nothing.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns label, time (s from the R peak), mean, low, high (multiples of the window's mean) and patients.
+    spans : mapping of class to list of (start s, stop s), optional
+        Where the evidence is expected, relative to the R peak; shaded.
+    columns : int
+        Panels in a row.
+    title, description : str
+        Heading, and one sentence for readers who do not see the chart.
+    width, height : int
+        Of a panel, px.
+
+    Raises
+    ------
+    DataError
+        A column is not there or no average is finite.
+    """
+    names = ["label", "time", "mean", "low", "high", "patients"]
+    data = columns_of(frame, **{name: name for name in names}).round(3)
+    top = float(np.ceil(data.high.max() + 0.1))
+    x_scale = alt.Scale(domain=[float(data.time.min()), float(data.time.max())], nice=False)
+    panels = []
+    for name in by_class(data.label):
+        own = data[data.label == name]
+        axis = alt.Axis(values=[-0.4, 0, 0.4], format=".1f", grid=False)
+        base = alt.Chart(own).encode(alt.X("time:Q", scale=x_scale, axis=axis, title=None))
+        y = alt.Scale(domain=[0, top], nice=False, clamp=True)
+        ticks = alt.Axis(values=list(range(int(top) + 1)), grid=False)
+        tip = [SECONDS_FROM_R, *(alt.Tooltip(f"{c}:Q", title=c, format=".2f") for c in ("mean", "low", "high"))]
+        layers = [
+            alt.Chart(pd.DataFrame(list((spans or {}).get(name, [])), columns=["a", "b"]))
+            .mark_rect(color=STRONG, opacity=0.5)
+            .encode(alt.X("a:Q", scale=x_scale), alt.X2("b")),
+            alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color=MUTED, strokeDash=[3, 3]).encode(alt.Y("one:Q")),
+            base.mark_area(opacity=0.35, color=CLASS_COLOURS.get(name, ACCENT)).encode(
+                alt.Y("low:Q", scale=y, axis=ticks, title=None), alt.Y2("high"), tooltip=tip
+            ),
+            base.mark_line(color=INK, strokeWidth=1.6).encode(alt.Y("mean:Q", scale=y, axis=ticks, title=None)),
+        ]
+        heading = f"{name} ({int(own.patients.iloc[0])})"
+        panels.append(alt.layer(*layers).properties(width=width, height=height, title=alt.Title(heading, fontSize=13)))
+    chart = alt.concat(*panels, columns=columns, spacing=8)
     return finish(chart, title, description)
 
 

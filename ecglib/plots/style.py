@@ -17,7 +17,7 @@ from ecglib import CLASSES
 
 Chart = TypeVar("Chart", alt.LayerChart, alt.VConcatChart, alt.ConcatChart, alt.FacetChart)
 
-WIDTH = 640  #: default width of a chart's paper, px; with its axis it fills a column of 700 px
+WIDTH = 610  #: default width of a chart's paper, px; with its axis it fills a column of 680 px
 
 INK = "#1a1a1a"  #: traces and text
 MUTED = "#595959"  #: secondary text, 7:1 on white

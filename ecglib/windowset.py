@@ -1,0 +1,96 @@
+"""Labelled windows as one object: arrays side by side, subsets, patients, and a compact file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pandas as pd
+
+from ecglib import CLASSES, FS, WINDOW
+from ecglib.databases import database
+
+HALF_S = WINDOW / FS / 2  #: half a window, s
+
+
+@dataclass(frozen=True)
+class WindowSet:
+    """Labelled windows.
+
+    Attributes
+    ----------
+    x : ndarray of shape (N, 1, 720), float32
+        Millivolts.
+    y : ndarray of shape (N,), int64
+        Index into `ecglib.CLASSES`.
+    record, database : ndarray of shape (N,), str
+    time : ndarray of shape (N,)
+        Centre of the window, s from the beginning of the record.
+    anchor : ndarray of shape (N,)
+        R peak of the labelled beat, s; for a rhythm mark, of the first beat after it.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    record: np.ndarray
+    database: np.ndarray
+    time: np.ndarray
+    anchor: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: np.ndarray | slice | list[int]) -> WindowSet:
+        """Subset by an index array, mask or slice."""
+        return WindowSet(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    @property
+    def patient(self) -> np.ndarray:
+        """Patient identifiers, shape (N,): records of one person share theirs."""
+        pairs = np.char.add(np.char.add(self.database, "/"), self.record)
+        names, inverse = np.unique(pairs, return_inverse=True)
+        people = [database(d).patient(r) if d else r for d, r in (n.split("/", 1) for n in names)]
+        return np.asarray(people, str)[inverse] if len(people) else np.empty(0, str)
+
+    @property
+    def r_position(self) -> np.ndarray:
+        """Place of the labelled R peak within its window, s, shape (N,): the position cue."""
+        return self.anchor - self.time + HALF_S
+
+    def counts(self) -> pd.Series:
+        """Number of windows by class, every class listed."""
+        return pd.Series(np.bincount(self.y, minlength=len(CLASSES)), index=list(CLASSES), name="windows")
+
+    def subsample(self, per_class: int, *, seed: int) -> WindowSet:
+        """At most ``per_class`` windows of each class, spread over its patients as evenly as they allow.
+
+        ECGNet draws windows, not patients, so a patient with many windows dominates there; here patients take turns.
+        """
+        rng, patient = np.random.default_rng(seed), self.patient
+        chosen = []
+        for c in range(len(CLASSES)):
+            index = rng.permutation(np.flatnonzero(self.y == c))
+            turn = pd.Series(patient[index]).groupby(patient[index]).cumcount().to_numpy()
+            chosen.append(index[np.argsort(turn, kind="stable")[:per_class]])
+        return self[np.sort(np.concatenate(chosen))]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a compressed ``.npz`` for `load_windows`: signals as int16, each window with its own scale."""
+        scale = np.maximum(np.abs(self.x).max((1, 2), keepdims=True), 1e-6) / 32767
+        packed = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "x"}
+        np.savez_compressed(path, x=np.round(self.x / scale).astype(np.int16), scale=scale, **packed)
+
+
+def load_windows(path: str | os.PathLike[str]) -> WindowSet:
+    """Read a window set written by `WindowSet.save`."""
+    with np.load(path, allow_pickle=False) as z:
+        x = (z["x"] * z["scale"]).astype(np.float32)
+        return WindowSet(x, *(z[f.name] for f in fields(WindowSet)[1:]))
+
+
+def concat(parts: Iterable[WindowSet]) -> WindowSet:
+    """Join window sets in order."""
+    parts = list(parts)
+    return WindowSet(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(WindowSet)))
