@@ -21,7 +21,7 @@ lint: $(VENV)/.ready
 $(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on -r requirements.lock
+	$(BIN)/pip install --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -35,6 +35,7 @@ lock:
 	_build/lock/bin/pip install --quiet --upgrade pip setuptools
 	_build/lock/bin/pip install --quiet '.[book,test]'
 	_build/lock/bin/pip freeze --all --exclude pip --exclude ecglib | sed 's/+cpu$$//' > requirements.lock
+	rm -rf _build/lock
 
 clean:
 	rm -rf _build

@@ -20,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import jupytext
 import nbformat
 import yaml
 from filelock import FileLock
@@ -28,44 +27,11 @@ from tqdm import tqdm
 
 from ecglib import networks, source
 from ecglib.errors import DataError, EcglibError, check_name
+from ecglib.pages import chapters, is_executable, notebook, pair, write_text
+
+__all__ = ["build", "chapters", "execute", "is_executable", "notebook", "pair", "run", "stage"]
 
 _KEY = "ecglib_key"  # notebook metadata: hash of everything that an executed chapter came from
-
-
-def chapters(root: Path | None = None) -> dict[str, Path]:
-    """Pages of the table of contents by name, in order; those that run have a kernel in their header."""
-    root = root or source.project_root()
-    if not (root / "_toc.yml").is_file():
-        raise DataError(f"no _toc.yml in {root}; run this inside a checkout of the book")
-    files = re.findall(r"^\s*(?:-\s*)?(?:root|file):\s*(\S+)\s*$", (root / "_toc.yml").read_text(), flags=re.M)
-    return {Path(f).name: root / f"{f}.md" for f in files}
-
-
-def is_executable(page: Path) -> bool:
-    """Whether a page is a notebook."""
-    return bool(re.match(r"---\n.*?^kernelspec:.*?^---$", page.read_text(), flags=re.M | re.S))
-
-
-def notebook(page: Path) -> nbformat.NotebookNode:
-    """Notebook of a page, without outputs; the same text gives the same bytes (cell ids count the cells)."""
-    book = jupytext.read(page)
-    for number, cell in enumerate(book.cells):
-        cell["id"] = f"{page.stem}-{number}"[:64]
-    return book
-
-
-def pair(root: Path | None = None, *, write: bool = True) -> list[Path]:
-    """Bring each notebook ``book/<name>.ipynb`` in step with its text; returns those that were not."""
-    stale = []
-    for page in chapters(root).values():
-        if not is_executable(page):
-            continue
-        target, text = page.with_suffix(".ipynb"), nbformat.writes(notebook(page)) + "\n"
-        if not target.is_file() or target.read_text() != text:
-            stale.append(target)
-            if write:
-                _write(target, text)
-    return stale
 
 
 def run(
@@ -131,7 +97,7 @@ def execute(pages: Iterable[Path], *, data: str, jobs: int, progress: bool) -> d
         run(page, target, progress=False)
         book = nbformat.read(target, as_version=4)
         book.metadata[_KEY] = key
-        _write(target, nbformat.writes(book))
+        write_text(target, nbformat.writes(book))
         return page.stem, time.perf_counter() - began
 
     pages = list(pages)
@@ -203,7 +169,7 @@ def build(*, database: str = "auto", jobs: int = 2, progress: bool = True) -> Pa
         data = found.fingerprint()
         times |= execute([p for p in pages if is_executable(p)], data=data, jobs=jobs, progress=progress)
         began = time.perf_counter()
-        html = _html(root, stage(root))
+        html = _html(root, stage(root), progress=progress)
         times["HTML"] = time.perf_counter() - began
     for name, took in times.items():
         print(f"{name:>24}  {f'{took:6.1f} s' if took else 'unchanged'}")
@@ -232,22 +198,25 @@ def _key(page: Path, data: str) -> str:
     return digest.hexdigest()
 
 
-def _html(root: Path, staged: Path) -> Path:
+def _html(root: Path, staged: Path, *, progress: bool) -> Path:
     """Call jupyter-book, nitpicky and with warnings as errors; its talk goes to a log and is shown if it fails."""
     html = root / "_build" / "html"
     log = root / "_build" / "html.log"
     start = "from jupyter_book.cli.main import main; main()"  # jupyter_book has no __main__
     command = [sys.executable, "-c", start, "build", str(staged), "-n", "-W", "--keep-going"]
-    with log.open("w") as file:
-        status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
-    if status:
+    with (
+        log.open("w") as file,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as sphinx,
+        tqdm(total=200, desc="HTML", bar_format="{l_bar}{bar}| {elapsed}", disable=not progress) as bar,
+    ):
+        for line in sphinx.stdout or ():
+            file.write(line)
+            done = re.search(r"(reading sources|writing output)\.\.\..*?\[\s*(\d+)%\]", line)
+            if done:  # each page is read once and written once
+                bar.update(max(0, int(done[2]) + 100 * (done[1] == "writing output") - bar.n))
+        bar.update(200 - bar.n)
+    if sphinx.returncode:
         telling = [line for line in log.read_text().splitlines() if re.search("WARNING|ERROR|Error", line)]
         raise EcglibError(f"jupyter-book failed: {(telling or ['see the log'])[0]} (all of it: {log})")
     shutil.copytree(staged / "_build" / "html", html, dirs_exist_ok=True)
     return html / "book" / "index.html"
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text)
-    part.replace(path)

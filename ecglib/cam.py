@@ -51,7 +51,7 @@ def class_activation_map(model: Any, x: Tensor, target: int | Tensor | None = No
     with _evaluating(model), torch.no_grad():
         f = model.feature_map(x)  # (N, K, steps)
         maps = torch.einsum("ck,nkt->nct", head.weight[:, : f.shape[1]], f)
-    return maps if target is None else maps[torch.arange(len(x)), _targets(target, x, maps.shape[1])]
+    return maps if target is None else maps[torch.arange(len(x)), class_index(target, x, maps.shape[1])]
 
 
 def grad_cam(model: Any, x: Tensor, target: int | Tensor, *, relu: bool = False) -> Tensor:
@@ -82,12 +82,16 @@ def grad_cam(model: Any, x: Tensor, target: int | Tensor, *, relu: bool = False)
         return kept[-1]
 
     with _evaluating(model), torch.enable_grad():
+        own = {k: v for k, v in vars(model).items() if k == "feature_map"}
         try:
-            model.feature_map = record  # type: ignore[assignment]
+            vars(model)["feature_map"] = record  # shows before the class's method, or a submodule of that name
             logits = model(x)
         finally:
-            del model.feature_map  # the instance attribute; the method shows again
-        index = _targets(target, x, logits.shape[1])
+            del vars(model)["feature_map"]
+            vars(model).update(own)
+        if not kept:
+            raise DataError(f"{type(model).__name__} does not run its feature_map")
+        index = class_index(target, x, logits.shape[1])
         (gradient,) = torch.autograd.grad(logits[torch.arange(len(x)), index].sum(), kept[-1])
     maps = (gradient.mean(-1, keepdim=True) * kept[-1].detach()).sum(1)
     return maps.relu() if relu else maps
@@ -112,7 +116,8 @@ def upsample(maps: Tensor, length: int = WINDOW) -> Tensor:
     """
     steps, pad = maps.shape[-1], (PADDED - WINDOW) // 2
     width = (length + 2 * pad) / steps  # samples in a step
-    position = (torch.arange(length, device=maps.device, dtype=maps.dtype) + pad + 0.5) / width - 0.5
+    exact = torch.promote_types(maps.dtype, torch.float32)  # half precision cannot count to 720
+    position = (torch.arange(length, device=maps.device, dtype=exact) + pad + 0.5) / width - 0.5
     position = position.clamp(0, steps - 1)
     left = position.floor().long().clamp(max=max(0, steps - 2))
     right = (left + 1).clamp(max=steps - 1)
@@ -144,8 +149,12 @@ class _evaluating:
             module.training = mode
 
 
-def _targets(target: int | Tensor, x: Tensor, n_classes: int) -> Tensor:
-    index = torch.as_tensor(target, device=x.device).long().expand(len(x))
+def class_index(target: int | Tensor, x: Tensor, n_classes: int) -> Tensor:
+    """Class of each window, shape (N,), from one for all or one for each."""
+    index = torch.as_tensor(target, device=x.device).long()
+    if index.shape not in {(), (len(x),)}:
+        raise DataError(f"expected one target, or one for each of {len(x)} windows; received {tuple(index.shape)}")
+    index = index.expand(len(x))
     if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n_classes:
         raise DataError(f"targets must lie in 0…{n_classes - 1}; received {int(index.min())}…{int(index.max())}")
     return index

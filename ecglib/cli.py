@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -126,12 +126,16 @@ def book(
 
 def main() -> None:
     """Entry point."""
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]  # it may stand anywhere
+    usage_error: Any = typer.BadParameter.__bases__[0]  # typer brings a click of its own
     try:
-        app()
-    except (EcglibError, PermissionError) as error:
+        sys.exit(app(arguments, standalone_mode=False))
+    except (EcglibError, PermissionError, usage_error) as error:
         if "--debug" in sys.argv:
             raise
-        print(f"ecglib: {' '.join(str(error).split())}", file=sys.stderr)
+        line = " ".join((error.format_message() if isinstance(error, usage_error) else str(error)).split())
+        if line:  # a bare `ecglib` has shown its help
+            print(f"ecglib: {line}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("ecglib: stopped", file=sys.stderr)

@@ -58,8 +58,9 @@ def chance(truth: np.ndarray | Tensor) -> np.ndarray:
 
 def span_mask(spans: list[tuple[float, float]], *, start: float, length: int, fs: float) -> np.ndarray:
     """Samples of a window that lie inside spans given in seconds, shape (length,), bool."""
-    time = start + np.arange(length) / fs
-    return np.any([(time >= a) & (time < b) for a, b in spans], axis=0) if spans else np.zeros(length, bool)
+    index = np.arange(length) + 1e-6  # a border that lies on a sample is a float, and may fall short of it
+    inside = [(index >= (a - start) * fs) & (index < (b - start) * fs) for a, b in spans]
+    return np.any(inside, axis=0) if spans else np.zeros(length, bool)
 
 
 # Internals -----------------------------------------------------------------------------------------------------

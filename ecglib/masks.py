@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ecglib.cam import class_index
 from ecglib.errors import DataError, check_name
 
 Score = Callable[[Tensor], Tensor]
@@ -134,9 +135,10 @@ def learn_mask(
     step = _OPTIMIZERS[optimizer]([mask], lr=lr)
     history = torch.empty(n_iter, n, dtype=x.dtype, device=x.device)
     for i in tqdm(range(n_iter), desc="learning masks", disable=not progress, leave=False):
-        objective, _ = _objective(score, x, k, mask, scale, lambda_tv)  # (N,)
+        with torch.enable_grad():  # the caller may be under no_grad
+            objective, _ = _objective(score, x, k, mask, scale, lambda_tv)  # (N,)
+            (mask.grad,) = torch.autograd.grad(objective.sum(), mask)
         history[i] = objective.detach()
-        (mask.grad,) = torch.autograd.grad(objective.sum(), mask)
         step.step()
         if clamp:
             with torch.no_grad():
@@ -173,12 +175,10 @@ def lstm_score(model: Any, x: Tensor, target: int | Tensor, *, branch: str = "ls
     """
     check_name("branch", branch, ("lstm", "both"))
     check_name("score", of, ("probability", "logit"))
-    index = torch.as_tensor(target, device=x.device).long().expand(len(x))
-    if (
-        next(model.parameters()).dtype != x.dtype
-    ):  # float64 masks ask for a float64 network; the caller's stays as it is
+    if next(model.parameters()).dtype != x.dtype:  # float64 masks ask for a float64 network; the caller's stays
         model = copy.deepcopy(model).to(x.dtype)
     with differentiable_rnn(model), torch.no_grad():
+        index = class_index(target, x, model(x[:1]).shape[1])
         pooled: Any = model.feature_map(x).mean(-1) if branch == "lstm" else None  # the CNN's part, once and for all
 
     def score(masked: Tensor) -> Tensor:

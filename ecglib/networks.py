@@ -41,7 +41,8 @@ _SMALL: dict[str, dict[str, Any]] = {
 def train_phantom(source: Source, *, progress: bool) -> None:
     """Train the small networks of an embedded build, one for each level of split; about a minute on two cores."""
     code = [p.read_bytes() for name in ("models", "training", "windows", "splits") for p in _code(name)]
-    key = hashlib.sha256(b"".join([source.fingerprint().encode(), repr(_SMALL).encode(), *code])).hexdigest()[:12]
+    settings = f"{source.fingerprint()} {_SMALL} {_DRAWN}".encode()
+    key = hashlib.sha256(b"".join([settings, *code])).hexdigest()[:12]
     where = work_folder() / f"phantom-{key}"
     if not all((where / f"{level}.safetensors").is_file() for level in LEVELS):
         windows = _windows(source)
@@ -147,11 +148,12 @@ def held_out_report(source: Source, *, level: str, most: int = 40) -> Report:
     """
     windows = _windows(source)
     truth, guess, patient = [], [], []
-    paths = checkpoints(source.database, level)
-    for path, part in zip(paths, _parts(source.database, windows, level), strict=False):
-        if models.metadata(path)["run"]["data_sha256"] != training.fingerprint(windows):
+    paths, parts = checkpoints(source.database, level), _parts(source.database, windows, level)
+    for path in paths:
+        run = models.metadata(path)["run"]
+        if run["data_sha256"] != training.fingerprint(windows):
             raise DataError(f"{path.name} was trained on other windows than those here; fetch all of {source.database}")
-        test = windows[part.test].subsample(most // len(paths) + 1, seed=0)
+        test = windows[parts[run["fold"]].test].subsample(most // len(paths) + 1, seed=0)
         truth.append(test.y)
         guess.append(predict(models.load(path), test.x).argmax(1))
         patient.append(test.patient)

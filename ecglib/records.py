@@ -7,7 +7,7 @@ when only a part of it is read, so that a time names the same beat everywhere in
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from ecglib.errors import DataError, check_name
 #: WFDB codes that mark a heart beat (https://archive.physionet.org/physiobank/annotations.shtml)
 BEAT_SYMBOLS = frozenset("N L R B A a J S V r F e j n E / f Q ?".split())
 
-_PAD_S = 0.5  # signal read beyond both ends of a part before resampling, so that the filter has no edge there
+_PAD_S = 0.5  # signal read beyond both ends of a part before resampling, so that the filter has no edge there,
+_TAPS = 12  # and at least as many samples at the slower rate (the filter of scipy reaches 10 to either side)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Record:
     marks : recarray of (time s, symbol, aux)
         Every annotation of the file, in order of time.
     missing : int
-        Number of samples of the file (at its native rate) that held no value.
+        Number of samples of this part (at the file's rate) that held no value.
     """
 
     signal: np.ndarray
@@ -121,6 +122,8 @@ def read_annotations(name: str, record: str, *, root: str | os.PathLike[str] | N
     check_name("record", record, record_names(name, root), hint=f"records of {name}")
     path = folder(name, root) / record
     header = wfdb_files.header(path)
+    if not Path(f"{path}.atr").is_file():
+        raise DataError(f"record {record} has no annotations {record}.atr in {path.parent}; fetch it")
     return _assemble(path, header, database=name, signal=np.empty(0, np.float32), fs=header.fs, lead="")
 
 
@@ -135,7 +138,7 @@ def open_record(
     """Open any WFDB record by its path (``.hea``, ``.dat`` or no suffix); arguments and errors as `read_record`."""
     path = Path(path).expanduser()
     path = path.with_suffix("") if path.suffix in {".hea", ".dat", ".atr"} else path
-    if not path.with_name(path.name + ".hea").is_file():
+    if not Path(f"{path}.hea").is_file():
         raise DataError(f"no WFDB header {path.name}.hea in {path.parent}; give the path of a record's .hea file")
     return _read(path, database="", start=start, stop=stop, fs=fs, lead=lead)
 
@@ -165,37 +168,37 @@ def _read(path: Path, *, database: str, start: float, stop: float | None, fs: fl
     channel, lead = _choose_lead(header, lead)
     if not np.isfinite(fs) or fs <= 0:
         raise DataError(f"fs is {fs}; give a positive sampling rate in Hz")
+    if not length:
+        raise DataError(f"the header of record {path.name} gives no number of samples; correct it")
     end = length / native if stop is None else float(stop)
     if not 0 <= start < end:
         raise DataError(f"start {start} s is not before stop {end:g} s of record {path.name}; give 0 <= start < stop")
     if start >= length / native:
         raise DataError(f"start {start} s is after the end of record {path.name}, which lasts {length / native:g} s")
+    to = min(end, length / native)
+    low, high = (int(np.ceil(t * fs - 1e-6)) for t in (start, to))  # a time k / fs is a float: it means sample k
+    if low >= high:
+        raise DataError(f"no sample of record {path.name} lies from {start} s to {to:g} s; give a longer part")
     wfdb_files.check_size(path, header)
 
     # The part begins on a sample that both rates share, so that every part lies on the same grid as the whole.
     ratio = Fraction(str(fs)) / Fraction(str(native))
-    first = max(0, int((start - _PAD_S) * native)) // ratio.denominator * ratio.denominator
-    last = min(length, int(np.ceil((min(end, length / native) + _PAD_S) * native)))
+    pad = max(_PAD_S, _TAPS / min(fs, native))
+    first = max(0, int((start - pad) * native)) // ratio.denominator * ratio.denominator
+    last = min(length, int(np.ceil((to + pad) * native)))
     raw = wfdb_files.samples(path, header, channel=channel, first=first, last=last)
-    signal, missing = _bridge(raw, name=path.name, lead=lead)
+    inside = slice(int(start * native) - first, int(np.ceil(to * native)) - first)
+    signal, missing = _bridge(raw, inside, name=path.name, lead=lead)
     signal = resample(signal, native_fs=native, fs=fs)
     offset = int(first * ratio)  # index of signal[0] on the grid of the whole file
-    low = int(np.ceil(start * fs - 1e-9))
-    high = int(np.ceil(min(end, length / native) * fs - 1e-9))
     part = np.ascontiguousarray(signal[low - offset : high - offset])
     record = _assemble(path, header, database=database, signal=part, fs=fs, lead=lead, start=low / fs, missing=missing)
     if start == 0 and stop is None:
         return record
-    inside = (record.beats.time >= start) & (record.beats.time < end)
+    beats = record.beats[(record.beats.time >= start) & (record.beats.time < end)]
     overlap = (record.rhythms.stop > start) & (record.rhythms.start < end)
     within = (record.marks.time >= start) & (record.marks.time < end)  # type: ignore[union-attr]
-    return _replace(record, beats=record.beats[inside], rhythms=record.rhythms[overlap], marks=record.marks[within])  # type: ignore[index]
-
-
-def _replace(record: Record, **changes: Any) -> Record:
-    from dataclasses import replace
-
-    return replace(record, **changes)
+    return replace(record, beats=beats, rhythms=record.rhythms[overlap], marks=record.marks[within])  # type: ignore[index]
 
 
 def _assemble(
@@ -244,16 +247,15 @@ def _choose_lead(header: Any, lead: str | None) -> tuple[int, str]:
     return names.index(wanted), wanted
 
 
-def _bridge(signal: np.ndarray, *, name: str, lead: str) -> tuple[np.ndarray, int]:
-    """Fill missing samples by straight lines; a lead with nothing in it is an error, not a line."""
+def _bridge(signal: np.ndarray, inside: slice, *, name: str, lead: str) -> tuple[np.ndarray, int]:
+    """Fill missing samples by straight lines; a part with nothing in it is an error, not a line."""
     bad = ~np.isfinite(signal)
-    missing = int(bad.sum())
-    if missing == len(signal):
+    if bad[inside].all():
         raise DataError(f"lead {lead} of record {name} holds no values in this part; choose another lead or part")
-    if missing:
+    if bad.any():
         index = np.arange(len(signal))
         signal = signal.copy()
         signal[bad] = np.interp(index[bad], index[~bad], signal[~bad])
     if signal.max() == signal.min():
         raise DataError(f"lead {lead} of record {name} is flat in this part; choose another lead or part")
-    return signal, missing
+    return signal, int(bad[inside].sum())

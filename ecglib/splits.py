@@ -7,14 +7,16 @@ stand on both sides.  Every other level is stricter; each result names the level
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
-from ecglib import CLASSES, WINDOW
+from ecglib import CLASSES, FS, WINDOW
 from ecglib.errors import DataError, check_name
 from ecglib.windows import BLOCK_S, HALF_S, WindowSet
 
 LEVELS = ("window", "block", "patient", "ds1-ds2")
+_FINEST = 20  # a single split is made of so many folds at most
 
 # de Chazal, O'Dwyer & Reilly, IEEE TBME 51:1196-1206, 2004; the paced records 102, 104, 107, 217 are in neither.
 DS1 = tuple("101 106 108 109 112 114 115 116 118 119 122 124 201 203 205 207 208 209 215 220 223 230".split())
@@ -77,32 +79,36 @@ def split(
     if level == "ds1-ds2":
         return [_de_chazal(windows, seed=seed, mended=mended)]
     rng = np.random.default_rng(seed)
-    n_folds = folds or max(2, round(1 / test_fraction))
+    usable = np.ones(len(windows), bool)
     if level == "window":
-        fold, usable = _by_window(windows, n_folds, rng), np.ones(len(windows), bool)
+        n_test, n_folds = (1, folds) if folds else _ratio(test_fraction, _FINEST)
+        fold = _by_window(windows, n_folds, rng)
     else:
         if level == "patient":
-            group, usable = windows.patient, np.ones(len(windows), bool)
+            group = windows.patient
         else:
             block = np.floor(windows.time / BLOCK_S).astype(int)
-            group = np.char.add(np.char.add(windows.record, "@"), block.astype(str))
+            group = np.char.add(np.char.add(_recording(windows), "@"), block.astype(str))
             within = windows.time % BLOCK_S
             usable = (within >= 2 * HALF_S) & (within <= BLOCK_S - 2 * HALF_S)
-        fold = _by_group(group, windows.y, usable, n_folds, rng, what=level)
-    return [
-        Split(np.flatnonzero(usable & (fold != k)), np.flatnonzero(usable & (fold == k)), level, k, seed)
-        for k in range(n_folds if folds else 1)
-    ]
+        n_groups = len(np.unique(group[usable]))
+        n_test, n_folds = (1, folds) if folds else _ratio(test_fraction, min(_FINEST, max(2, n_groups)))
+        if n_groups < n_folds:
+            raise DataError(f"{n_groups} {level} groups cannot fill {n_folds} folds; ask for fewer folds")
+        fold = _by_group(group, windows.y, usable, n_folds, rng)
+    held_out = [np.arange(k, k + n_test) for k in range(folds or 1)]
+    test = [usable & np.isin(fold, k) for k in held_out]
+    return [_checked(Split(np.flatnonzero(usable & ~t), np.flatnonzero(t), level, k, seed)) for k, t in enumerate(test)]
 
 
 def shared_samples(windows: WindowSet, part: Split) -> np.ndarray:
     """Share of each test window's samples that also lie in a training window of the same record, shape (n_test,)."""
     shared = np.zeros(len(part.test))
     half = WINDOW // 2
-    for record in np.unique(windows.record[part.test]):
-        train = part.train[windows.record[part.train] == record]
-        here = np.flatnonzero(windows.record[part.test] == record)
-        centre = np.round(windows.time * 360).astype(int)
+    recording, centre = _recording(windows), np.round(windows.time * FS).astype(int)
+    for record in np.unique(recording[part.test]):
+        train = part.train[recording[part.train] == record]
+        here = np.flatnonzero(recording[part.test] == record)
         if not len(train):
             continue
         covered = np.zeros(max(centre[train].max(), centre[part.test[here]].max()) + half + 1, bool)
@@ -127,7 +133,7 @@ def _by_window(windows: WindowSet, n_folds: int, rng: np.random.Generator) -> np
 
 
 def _by_group(
-    group: np.ndarray, y: np.ndarray, usable: np.ndarray, n_folds: int, rng: np.random.Generator, *, what: str
+    group: np.ndarray, y: np.ndarray, usable: np.ndarray, n_folds: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Deal whole groups to folds so that each class is spread as evenly as its groups allow.
 
@@ -135,18 +141,17 @@ def _by_group(
     that holds the smallest share of the group's windows' classes so far.
     """
     names, member = np.unique(group, return_inverse=True)
-    if len(np.unique(member[usable])) < n_folds:
-        raise DataError(f"{len(names)} {what} groups cannot fill {n_folds} folds; ask for fewer folds")
     table = np.zeros((len(names), len(CLASSES)))
     np.add.at(table, (member[usable], y[usable]), 1)
     share = table / np.maximum(table.sum(0), 1)  # of each class, the part that a group supplies
     rarity = np.where(table.sum(0) > 0, 1 / np.maximum((table > 0).sum(0), 1), 0)
     order = np.lexsort((rng.random(len(names)), -(share * rarity).sum(1)))
-    load, home = np.zeros((n_folds, len(CLASSES))), np.empty(len(names), int)
+    load, home, empty = np.zeros((n_folds, len(CLASSES))), np.empty(len(names), int), np.ones(n_folds, bool)
     for g in order:
         cost = ((load + share[g]) ** 2 - load**2) @ rarity + 1e-9 * rng.random(n_folds)
-        home[g] = np.argmin(cost)
+        home[g] = np.argmin(cost - empty)  # where groups have no class in common, every fold costs the same
         load[home[g]] += share[g]
+        empty[home[g]] = False
     return home[member]
 
 
@@ -157,4 +162,25 @@ def _de_chazal(windows: WindowSet, *, seed: int, mended: bool) -> Split:
     first = [r for r in DS1 if not (mended and r == "201")]
     train = np.flatnonzero(known & np.isin(windows.record, first))
     test = np.flatnonzero(known & np.isin(windows.record, DS2))
-    return Split(train, test, "ds1-ds2", 0, seed)
+    return _checked(Split(train, test, "ds1-ds2", 0, seed))
+
+
+def _ratio(fraction: float, finest: int) -> tuple[int, int]:
+    """Test folds and all folds whose ratio comes nearest to a fraction, with something on either side."""
+    near = Fraction(fraction).limit_denominator(finest)
+    near = min(max(near, Fraction(1, finest)), Fraction(finest - 1, finest))
+    return near.numerator, near.denominator
+
+
+def _recording(windows: WindowSet) -> np.ndarray:
+    """Database and record of each window: MITDB and LTAFDB both have a record 100."""
+    return np.char.add(np.char.add(windows.database, "/"), windows.record)
+
+
+def _checked(part: Split) -> Split:
+    if not len(part.train) or not len(part.test):
+        raise DataError(
+            f"fold {part.fold} of level {part.level!r} has {len(part.train)} windows for training and "
+            f"{len(part.test)} for the test; give more windows or ask for fewer folds"
+        )
+    return part

@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -168,7 +170,7 @@ def fit(
         "classes_in_training": [c for i, c in enumerate(CLASSES) if (windows.y[train] == i).any()],
         "history": history,
     }
-    _atomically(run_dir / "run.json", lambda part: part.write_text(json.dumps(record, indent=1)))
+    _atomically(run_dir / "run.json", json.dumps(record, indent=1).encode())
     return Run(model, history, record, run_dir)
 
 
@@ -214,10 +216,15 @@ def _batches(
         yield torch.from_numpy(windows.x[index]).to(device), torch.from_numpy(windows.y[index]).to(device)
 
 
-def _atomically(path: Path, write: Any) -> None:
+def _atomically(path: Path, content: bytes) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    write(part)
-    part.replace(path)
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        if part.exists():
+            part.unlink()
+        raise DataError(f"cannot write {path}: {error}; free space or choose another folder") from error
 
 
 def _write_state(
@@ -235,12 +242,7 @@ def _write_state(
         tensors |= {f"optimizer.{i}.{k}": v for k, v in slots.items()}
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     head = {"identity": json.dumps(identity), "history": json.dumps(history), "seconds": str(seconds)}
-    try:
-        _atomically(run_dir / "state.safetensors", lambda part: save_file(tensors, str(part), metadata=head))
-    except OSError as error:
-        raise DataError(
-            f"cannot write {run_dir / 'state.safetensors'}: {error}; free space or choose another"
-        ) from error
+    _atomically(run_dir / "state.safetensors", to_bytes(tensors, metadata=head))
 
 
 def _resume(
@@ -250,17 +252,21 @@ def _resume(
     path = run_dir / "state.safetensors"
     if not path.is_file():
         return 0, [], {}, 0.0
-    from safetensors import safe_open
-
-    with safe_open(str(path), framework="pt") as file:
-        head = file.metadata() or {}
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            head = file.metadata() or {}
+    except SafetensorError as error:
+        raise DataError(f"{path} is damaged ({error}); delete it to begin the run again") from error
     if json.loads(head.get("identity", "{}")) != identity:
         raise DataError(
             f"{run_dir} holds another run (configuration, data, split or version differ); choose another folder"
         )
     tensors = load_file(str(path), device=str(device))
     part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}  # noqa: E731
-    model.load_state_dict(part("model."))
+    try:
+        model.load_state_dict(part("model."))
+    except RuntimeError as error:
+        raise DataError(f"{run_dir} holds a run of another network; choose another folder") from error
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in part("optimizer.").items():
         number, slot = key.split(".", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ def header(path: Path) -> Any:
         raise DataError(
             f"cannot understand the header of record {path.name}: {_line(error)}; fetch it again"
         ) from error
+    if isinstance(header, wfdb.MultiRecord):
+        raise DataError(f"record {path.name} is made of segments; open one of them: {', '.join(header.seg_name)}")
     if not header.fs or header.fs <= 0:
         raise DataError(f"the header of record {path.name} gives no sampling rate; correct it")
     return header
@@ -37,7 +40,9 @@ def samples(path: Path, header: Any, *, channel: int, first: int, last: int) -> 
         )
     except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
         raise DataError(f"cannot read the signal of record {path.name}: {_line(error)}; fetch it again") from error
-    if last - first == header.sig_len and digital.checksum and digital.checksum[0] is not None:
+    # wfdb averages the samples of a frame, the checksum is that of the file
+    single = (header.samps_per_frame or [1] * (channel + 1))[channel] in (None, 1)
+    if single and last - first == header.sig_len and digital.checksum and digital.checksum[0] is not None:
         expected, received = digital.checksum[0] % 65536, digital.calc_checksum()[0] % 65536
         if expected != received:
             raise DataError(
@@ -80,9 +85,11 @@ def marks(path: Path, fs: float) -> np.recarray:
     """All marks of ``<record>.atr`` sorted by time; none if there is no such file."""
     import wfdb
 
-    if not path.with_name(path.name + ".atr").is_file():
+    file = path.with_name(path.name + ".atr")
+    if not file.is_file():
         samples, symbols, aux = np.empty(0, int), np.empty(0, "U1"), np.empty(0, "U1")
     else:
+        _check_annotations(file)
         try:
             found = wfdb.rdann(str(path), "atr")
         except Exception as error:  # wfdb raises whatever its parser trips over
@@ -91,7 +98,19 @@ def marks(path: Path, fs: float) -> np.recarray:
         samples = found.sample[order]
         symbols = np.asarray(found.symbol, "U2")[order] if len(order) else np.empty(0, "U1")
         aux = np.char.rstrip(np.asarray(found.aux_note, str), "\x00")[order] if len(order) else np.empty(0, "U1")
+        fs = found.fs or fs  # an annotation file may count in ticks of its own
     return table(time=samples / fs, symbol=symbols, aux=aux)
+
+
+_DEFINITION = re.compile(rb"## (time resolution: \d+\.?\d*|annotation type definitions|end of definitions)\0?")
+
+
+def _check_annotations(file: Path) -> None:
+    """Refuse what wfdb would read as a few odd beats (a text, half a file) or never finish to read (a broken header)."""
+    raw = file.read_bytes()
+    notes = (raw[m.end() :][: m[1][0]] for m in re.finditer(rb"\x00\x58(.)\xfc(?=## )", raw, re.DOTALL))
+    if len(raw) % 2 or raw[-2:] != b"\0\0" or not all(map(_DEFINITION.fullmatch, notes)):
+        raise DataError(f"{file.name} is no whole annotation file ({len(raw)} bytes); fetch it again")
 
 
 def _line(error: BaseException) -> str:

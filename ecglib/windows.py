@@ -69,8 +69,6 @@ def cut(record: Record, *, rule: str, seed: int = 0) -> WindowSet:
     """
     check_name("rule", rule, RULES)
     _demand_beats(record)
-    if record.fs != FS:
-        raise DataError(f"record {record.name} is at {record.fs:g} Hz; read it at fs={FS:g} to cut windows")
     label, anchor, centre = _deck(record) if rule == "deck" else _clean(record, seed)
     first = np.round((centre - HALF_S - record.start) * FS).astype(int)
     to_the_end = record.start + len(record.signal) / FS >= record.duration - 1 / FS
@@ -129,7 +127,8 @@ def cut_database(
     """Cut every record of a database; ``per_record`` keeps at most that many windows of a class and record."""
     check_name("rule", rule, RULES)
     parts = []
-    for r in tqdm(list(records or record_names(name, root)), desc=f"windows of {name}", disable=not progress):
+    records = record_names(name, root) if records is None else records
+    for r in tqdm(list(records), desc=f"windows of {name}", disable=not progress):
         part = cut(read_record(name, r, root=root), rule=rule, seed=seed)
         parts.append(part if per_record is None else part.subsample(per_record, seed=seed))
     return concat(parts)
@@ -167,6 +166,8 @@ def count_table(root: str | os.PathLike[str] | None = None, *, rule: str = "deck
 def _demand_beats(record: Record) -> None:
     if not len(record.beats):
         raise DataError(f"record {record.name} has no annotated beats, so no window of it can be labelled")
+    if record.fs != FS:
+        raise DataError(f"record {record.name} is at {record.fs:g} Hz; read it at fs={FS:g} to cut windows")
 
 
 def _codes(record: Record) -> tuple[np.ndarray, np.ndarray]:
@@ -212,7 +213,7 @@ _COMPANY = {0: "N", 1: "NV", 2: "NA", 3: "N", 4: "NAaJS", 5: "N", 6: "L", 7: "R"
 def _clean(record: Record, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     marks, time, symbol = record.marks, record.beats.time, record.beats.symbol
     assert marks is not None
-    rr = np.diff(time, prepend=-np.inf, append=np.inf)
+    rr = np.diff(time, prepend=np.nan, append=np.nan)  # beyond the ends it is unknown, not long
     before, after = rr[:-1], rr[1:]
     slow = (before >= 1.0) & (after >= 1.0)
     brisk = (before >= 0.6) & (after >= 0.6) & (before < 1.0) & (after < 1.0)

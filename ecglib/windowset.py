@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ecglib import CLASSES, FS, WINDOW
 from ecglib.databases import database
+from ecglib.errors import DataError
 
 HALF_S = WINDOW / FS / 2  #: half a window, s
 
@@ -80,17 +82,32 @@ class WindowSet:
         """Write a compressed ``.npz`` for `load_windows`: signals as int16, each window with its own scale."""
         scale = np.maximum(np.abs(self.x).max((1, 2), keepdims=True), 1e-6) / 32767
         packed = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "x"}
-        np.savez_compressed(path, x=np.round(self.x / scale).astype(np.int16), scale=scale, **packed)
+        scratch = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")  # a crash must not leave half a file
+        try:
+            with scratch.open("wb") as file:
+                np.savez_compressed(file, x=np.round(self.x / scale).astype(np.int16), scale=scale, **packed)
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 def load_windows(path: str | os.PathLike[str]) -> WindowSet:
     """Read a window set written by `WindowSet.save`."""
-    with np.load(path, allow_pickle=False) as z:
-        x = (z["x"] * z["scale"]).astype(np.float32)
-        return WindowSet(x, *(z[f.name] for f in fields(WindowSet)[1:]))
+    if not Path(path).is_file():
+        raise DataError(f"there is no window set {path}; write it with WindowSet.save")
+    try:
+        with np.load(path, allow_pickle=False) as z:
+            x = (z["x"] * z["scale"]).astype(np.float32)
+            return WindowSet(x, *(z[f.name] for f in fields(WindowSet)[1:]))
+    except Exception as error:  # numpy raises whatever a damaged archive makes it trip over
+        raise DataError(
+            f"{path} is no window set ({type(error).__name__}); write it anew with WindowSet.save"
+        ) from error
 
 
 def concat(parts: Iterable[WindowSet]) -> WindowSet:
     """Join window sets in order."""
     parts = list(parts)
+    if not parts:
+        raise DataError("there are no window sets to join; give one or more")
     return WindowSet(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(WindowSet)))

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes  # unlike save_file it leaves the file's permissions to the umask
 from torch import nn
 
 from ecglib.errors import DataError, check_name
@@ -61,18 +61,22 @@ def save(model: nn.Module, checkpoint: str | os.PathLike[str], *, notes: Mapping
     Half precision halves the file; evaluate what `load` returns, not what was saved, if the last digit matters.
     """
     checkpoint = Path(checkpoint)
-    name = next(n for n, kind in MODELS.items() if type(model) is kind)
+    name = next((n for n, kind in MODELS.items() if type(model) is kind), None)
+    if name is None:
+        raise DataError(f"cannot save a {type(model).__name__}; only {', '.join(MODELS)} could be loaded again")
     tensors = {
         k: (v.half() if v.is_floating_point() and v.dim() > 1 else v).detach().cpu().contiguous()
         for k, v in model.state_dict().items()
     }
     head = {"model": name, "options": json.dumps(model.options), "notes": json.dumps(dict(notes or {}))}
+    part = checkpoint.with_name(f"{checkpoint.name}.{os.getpid()}.part")
     try:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        part = checkpoint.with_name(f"{checkpoint.name}.{os.getpid()}.part")
-        save_file(tensors, str(part), metadata=head)
+        part.write_bytes(to_bytes(tensors, metadata=head))
         part.replace(checkpoint)
     except OSError as error:
+        if part.exists():
+            part.unlink()
         raise DataError(f"cannot write checkpoint {checkpoint}: {error.strerror}; choose a writable folder") from error
     return checkpoint
 
@@ -86,15 +90,15 @@ def load(checkpoint: str | os.PathLike[str]) -> nn.Module:
         Not there, not safetensors, or not a network of this package.
     """
     head = _head(checkpoint)
-    model = build(check_name("model", head["model"], MODELS), **json.loads(head["options"]))
+    check_name("model", head["model"], MODELS)
     with safe_open(str(checkpoint), framework="pt") as file:
         state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
     try:
+        model = build(head["model"], **json.loads(head["options"]))
         model.load_state_dict(state)  # copies into float32 parameters
-    except RuntimeError as error:
-        raise DataError(
-            f"checkpoint {checkpoint} does not fit the model {head['model']!r}: {str(error).splitlines()[1].strip()}"
-        ) from error
+    except (RuntimeError, TypeError, json.JSONDecodeError) as error:  # other tensors, other options
+        why = str(error).splitlines()[-1].strip()[:200]
+        raise DataError(f"checkpoint {checkpoint} does not fit the model {head['model']!r}: {why}") from error
     return model.eval()
 
 

@@ -5,7 +5,7 @@ Call `use_theme` once for the book's fonts.
 """
 
 from ecglib.plots.beats import class_average, relevance_average
-from ecglib.plots.charts import confusion, mask_history
+from ecglib.plots.charts import confusion, mask_history, votes
 from ecglib.plots.relevance import cam_steps, saliency
 from ecglib.plots.strips import strip, strips
 from ecglib.plots.style import CLASS_COLOURS, use_theme
@@ -24,4 +24,5 @@ __all__ = [
     "strip",
     "strips",
     "use_theme",
+    "votes",
 ]

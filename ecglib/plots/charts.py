@@ -14,6 +14,7 @@ from ecglib import CLASSES
 from ecglib.errors import DataError
 from ecglib.plots.parts import hoverer, layered, pointer, vector
 from ecglib.plots.style import INK, RELEVANCE, WIDTH, dashes, finish, series
+from ecglib.plots.tables import columns_of
 
 _POINTS = 1000  # iterations drawn; the terms change slowly
 
@@ -132,3 +133,42 @@ def confusion(
     text = base.mark_text(fontSize=13).encode(alt.Text("count:Q", format=",~f"), color=ink)
     side = cell * len(labels)
     return finish(layered(cells, text), title, description).properties(width=side, height=side)
+
+
+def votes(
+    frame: pd.DataFrame,
+    *,
+    title: str | None = None,
+    description: str = "Logit of each class as the sum of its parts.",
+    width: int = 460,
+) -> alt.LayerChart:
+    """Logits as sums of their parts: bars to either side of 0, one a branch, and a tick at their sum.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns class, logit, probability, and one for each part.
+    title, description : str
+        Heading, and one sentence for readers who do not see the chart.
+    width : int
+        Of the plot, px.
+
+    Raises
+    ------
+    DataError
+        A column is not there.
+    """
+    columns_of(frame, label="class", logit="logit", probability="probability")
+    parts = [c for c in frame.columns if c not in {"class", "logit", "probability"}]
+    long = frame.melt(["class", "logit", "probability"], parts, "branch", "part").round(3)
+    y = alt.Y("class:N", sort=list(frame["class"]), title=None, axis=alt.Axis(ticks=False, domain=False))
+    bars = alt.Chart(long).mark_bar(height={"band": 0.7}).encode(
+        alt.X("part:Q", title="part of the logit (bars), logit (tick)"), y,
+        alt.Color("branch:N", scale=series(parts), sort=parts, title=None, legend=alt.Legend(orient="top")),
+        tooltip=["class", "branch", "part", "logit", "probability"],
+    )  # fmt: skip
+    total = alt.Chart(frame.round(3)).mark_tick(color=INK, thickness=3, height={"band": 0.9}).encode(
+        alt.X("logit:Q"), y, tooltip=["class", "logit", "probability"]
+    )  # fmt: skip
+    chart: alt.LayerChart = alt.layer(bars, total)  # type: ignore[assignment]
+    return finish(chart.properties(width=width, height=26 * len(frame)), title, description)

@@ -13,7 +13,7 @@ from ecglib.errors import DataError
 from ecglib.plots.parts import layered, unique
 from ecglib.plots.style import ACCENT, CLASS_COLOURS, INK, MUTED, finish, series
 
-WIDTH = 560  # px: less than a strip, as the names of the rows stand at the left
+WIDTH = 500  # px: less than a strip, as the names of the rows stand at the left
 
 
 def intervals(

@@ -1,0 +1,88 @@
+"""Speeds that the book relies on, each beside a named alternative in the same run (needs MITDB for the first).
+
+    python benchmarks/speed.py
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ecglib import masks, models, source
+from ecglib.databases import folder
+
+
+def seconds(run: Callable[[], object], *, times: int = 3) -> float:
+    """Median wall time."""
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def line(what: str, ours: float, other: str, theirs: float) -> None:
+    print(f"{what:<44} {ours:8.2f} s   {other:<36} {theirs:8.2f} s   ratio {theirs / ours:5.1f}")
+
+
+def reading() -> None:
+    """All of MITDB into deck windows, beside wfdb's reader and a loop over annotations."""
+    import wfdb
+
+    from ecglib.windows import cut_database
+
+    found = source.find("mitdb")
+    if found is None:
+        print("MITDB is not on this machine: reading is not timed")
+        return
+
+    def plain() -> np.ndarray:
+        parts = []
+        for record in found.records:
+            path = str(folder("mitdb", found.root) / record)
+            signal, marks = wfdb.rdrecord(path, channels=[0]).p_signal[:, 0], wfdb.rdann(path, "atr")
+            for sample, symbol in zip(marks.sample, marks.symbol, strict=True):
+                if symbol in "NVALR" and sample >= 360 and sample + 360 <= len(signal):
+                    parts.append(signal[sample - 360 : sample + 360])
+        return np.stack(parts)
+
+    ours = seconds(lambda: cut_database("mitdb", rule="deck", root=found.root))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    line(f"MITDB to deck windows ({peak:.2f} GB at the peak)", ours, "wfdb and a loop over annotations", seconds(plain))
+
+
+def importing() -> None:
+    """``import ecglib``, beside an interpreter that imports nothing and one that imports torch."""
+
+    def start(code: str) -> float:
+        return seconds(lambda: subprocess.run([sys.executable, "-c", code], check=True), times=5)
+
+    bare = start("pass")
+    line("import ecglib", max(start("import ecglib") - bare, 1e-3), "import torch", start("import torch") - bare)
+
+
+def masking(n: int = 64, n_iter: int = 50) -> None:
+    """Masks of a batch, beside one window at a time."""
+    torch.set_num_threads(1)
+    net = models.build("murugesan-gap", width=16)
+    x = torch.randn(n, 1, 720, generator=torch.Generator().manual_seed(0))
+
+    def run(part: torch.Tensor) -> None:
+        masks.learn_mask(masks.lstm_score(net, part, 1), part, n_iter=n_iter)
+
+    one = seconds(lambda: [run(x[i : i + 1]) for i in range(8)]) * n / 8
+    line(f"deck mask of the LSTM, {n} windows, {n_iter} steps", seconds(lambda: run(x)), "one window at a time", one)
+
+
+if __name__ == "__main__":
+    importing()
+    reading()
+    masking()

@@ -1,0 +1,420 @@
+"""Training learns, resumes exactly, draws its classes evenly, and never looks at the test part."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from ecglib import __version__, models, training
+from ecglib.errors import DataError
+from ecglib.evaluation import predict
+from ecglib.splits import Split, split
+from ecglib.training import TrainConfig, fingerprint, fit
+from ecglib.windows import WindowSet
+
+QUICK = TrainConfig(epochs=4, batch_size=16, draws=32, lr=5e-3, device="cpu", seed=2)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def toy(n=40, seed=0, classes=3):
+    """Windows of as many classes as tones; ten patients."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % classes
+    t = np.arange(720) / 360
+    phase = rng.uniform(0, 2 * np.pi, (n, 1))
+    x = np.sin(2 * np.pi * (4 + 6 * y[:, None]) * t + phase) + 0.1 * rng.standard_normal((n, 720))
+    record = np.array([f"p{i // 3 % 10:02d}" for i in range(n)])
+    time = np.arange(n) * 2.0 + 1.0
+    return WindowSet(x[:, None].astype(np.float32), y.astype(np.int64), record, np.full(n, "phantom"), time, time)
+
+
+def half(windows, level="window"):
+    return Split(np.arange(0, len(windows), 2), np.arange(1, len(windows), 2), level)
+
+
+def small(seed=0, **options):
+    return models.build("murugesan-gap", **{"width": 4, "dropout": 0.3, **options}, seed=seed)
+
+
+def weights(model):
+    return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    assert [k for k in a if not torch.equal(a[k], b[k])] == []
+
+
+def one_line(caught):
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+class Witness(nn.Module):
+    """Notes which windows it is shown, by their first sample, in training and in evaluation."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(1, 8)
+        self.trained, self.evaluated = [], []
+
+    def forward(self, x):
+        (self.trained if self.training else self.evaluated).append(x[:, 0, 0].round().long().tolist())
+        return self.head(x[:, 0, 1:2])
+
+
+def numbered(y, **columns):
+    """Windows whose first sample is their number."""
+    windows = toy(len(y))
+    windows.x[:, 0, 0] = np.arange(len(y))
+    return replace(windows, y=np.asarray(y, np.int64), **columns)
+
+
+# It learns
+
+
+def test_overfits(tmp_path):
+    windows = toy(24)
+    part = Split(np.arange(24), np.empty(0, int), "window")
+    config = TrainConfig(epochs=8, batch_size=12, draws=96, lr=1e-2, device="cpu")
+    run = fit(small(width=8, dropout=0.0), windows, part, config=config, run_dir=tmp_path, progress=False)
+    assert (predict(run.model, windows.x).argmax(1) == windows.y).all()
+    losses = [row["loss"] for row in run.history]
+    assert losses[0] > 0.8
+    assert losses[-1] < 0.1
+    assert not any(m.training for m in run.model.modules())
+
+
+def test_first_step_is_that_of_adamw(tmp_path):
+    """One step: w (1 - lr * decay) - lr * sign(gradient), at a twentieth of the peak rate."""
+    windows, model = numbered(np.arange(8)), Witness()
+    w = model.head.weight.detach().clone()
+    config = TrainConfig(epochs=1, batch_size=64, draws=64, lr=0.1, weight_decay=0.5, bf16=False, device="cpu")
+    part = Split(np.arange(8), np.empty(0, int), "window")
+    b = model.head.bias.detach().clone()
+    run = fit(model, windows, part, config=config, run_dir=tmp_path, progress=False)
+    (drawn,) = run.model.trained
+    a, y = torch.from_numpy(windows.x[drawn, 0, 1]), torch.from_numpy(windows.y[drawn])
+    error = (a[:, None] * w[:, 0] + b).softmax(1) - nn.functional.one_hot(y, 8)  # of softmax cross-entropy, by hand
+    gradient = (error * a[:, None]).mean(0)[:, None]
+    torch.testing.assert_close(run.model.head.weight.detach(), w * (1 - 0.005 * 0.5) - 0.005 * gradient.sign())
+
+
+def test_schedule():
+    rate = [training._one_cycle(2.0, p) for p in (0, 0.075, 0.15, 0.575, 1)]
+    assert rate == pytest.approx([0.1, 1.05, 2.0, 1.0, 0.0], abs=1e-9)
+
+
+# It resumes
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[2])
+from test_training import QUICK, fit, half, small, toy, training
+inner, steps = training._one_cycle, []
+def cycle(*arguments):
+    steps.append(arguments)
+    if len(steps) == 6:  # two epochs of two steps are done, and one step of the third
+        os.kill(os.getpid(), signal.SIGKILL)
+    return inner(*arguments)
+training._one_cycle = cycle
+training.torch.set_num_threads(1)
+fit(small(), toy(), half(toy()), config=QUICK, run_dir=sys.argv[1], progress=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """Four epochs in one go."""
+    torch.set_num_threads(1)
+    where = tmp_path_factory.mktemp("straight")
+    return fit(small(), toy(), half(toy()), config=QUICK, run_dir=where, progress=False)
+
+
+def stop_after(epochs, monkeypatch):
+    """Raise when the next epoch begins."""
+    inner = training._batches
+
+    def batches(windows, train, config, epoch, device):
+        if epoch >= epochs:
+            raise KeyboardInterrupt
+        return inner(windows, train, config, epoch, device)
+
+    monkeypatch.setattr(training, "_batches", batches)
+
+
+def test_killed_and_resumed(tmp_path, straight):
+    code = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent)]
+    done = subprocess.run(code, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / "run.json").exists()
+    with safe_open(tmp_path / "state.safetensors", framework="pt") as file:
+        assert len(json.loads(file.metadata()["history"])) == 2
+    torch.manual_seed(1234)  # what happens between does not matter,
+    run = fit(small(seed=9), toy(), half(toy()), config=QUICK, run_dir=tmp_path, progress=False)  # nor do first weights
+    assert_same(weights(run.model), weights(straight.model))
+    assert run.history == straight.history
+    assert [row["epoch"] for row in run.history] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_stopped_and_resumed_with_validation(tmp_path, monkeypatch, epochs):
+    config, windows = replace(QUICK, validation=0.3), toy()
+    once = fit(small(), windows, half(windows), config=config, run_dir=tmp_path / "a", progress=False)
+    with monkeypatch.context() as patch:
+        stop_after(epochs, patch)
+        with pytest.raises(KeyboardInterrupt):
+            fit(small(), windows, half(windows), config=config, run_dir=tmp_path / "b", progress=False)
+    twice = fit(small(), windows, half(windows), config=config, run_dir=tmp_path / "b", progress=False)
+    assert_same(weights(once.model), weights(twice.model))
+    assert once.history == twice.history
+    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["run.json", "state.safetensors"]
+
+
+def test_interruption_leaves_the_generator_alone(tmp_path, monkeypatch):
+    stop_after(1, monkeypatch)
+    before = torch.get_rng_state()
+    with pytest.raises(KeyboardInterrupt):
+        fit(small(), toy(), half(toy()), config=QUICK, run_dir=tmp_path, progress=False)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_finished_run_returns_at_once(tmp_path, straight, monkeypatch):
+    shutil.copytree(straight.run_dir, tmp_path / "run")
+    stop_after(0, monkeypatch)  # would raise on any epoch
+    run = fit(small(seed=5), toy(), half(toy()), config=QUICK, run_dir=tmp_path / "run", progress=False)
+    assert_same(weights(run.model), weights(straight.model))
+    assert run.history == straight.history
+    assert run.record == straight.record
+    assert not run.model.training
+
+
+@pytest.mark.parametrize("change", ["config", "seed", "labels", "split", "network"])
+def test_folder_of_another_run(tmp_path, straight, change):
+    shutil.copytree(straight.run_dir, tmp_path / "run")
+    windows, config, part, model = toy(), QUICK, half(toy()), small()
+    if change == "config":
+        config = replace(config, lr=1e-3)
+    elif change == "seed":
+        config = replace(config, seed=3)
+    elif change == "labels":
+        windows = replace(windows, y=windows.y[::-1].copy())
+    elif change == "split":
+        part = replace(part, train=part.train[:-1])
+    else:
+        model = small(width=8)
+    before = (tmp_path / "run" / "state.safetensors").read_bytes()
+    with pytest.raises(DataError, match=r"holds .*another.*choose another folder") as caught:
+        fit(model, windows, part, config=config, run_dir=tmp_path / "run", progress=False)
+    one_line(caught)
+    assert (tmp_path / "run" / "state.safetensors").read_bytes() == before
+
+
+def test_damaged_state(tmp_path, straight):
+    shutil.copytree(straight.run_dir, tmp_path / "run")
+    state = tmp_path / "run" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"state\.safetensors is damaged") as caught:
+        fit(small(), toy(), half(toy()), config=QUICK, run_dir=tmp_path / "run", progress=False)
+    one_line(caught)
+
+
+def test_another_device_name_is_no_other_run(tmp_path, straight):
+    shutil.copytree(straight.run_dir, tmp_path / "run")
+    run = fit(small(), toy(), half(toy()), config=replace(QUICK, device=None), run_dir=tmp_path / "run", progress=False)
+    assert_same(weights(run.model), weights(straight.model))
+
+
+# What it is shown
+
+
+def test_draws_are_balanced_and_from_the_training_part(tmp_path):
+    y = np.r_[np.zeros(60), np.ones(6), np.full(3, 5), np.zeros(30), np.ones(30)].astype(int)
+    windows, part = numbered(y), Split(np.arange(69), np.arange(69, 129), "window")
+    config = TrainConfig(epochs=2, batch_size=50, draws=3030, device="cpu")
+    run = fit(Witness(), windows, part, config=config, run_dir=tmp_path, progress=False)
+    batches = run.model.trained
+    assert [len(b) for b in batches] == [50] * 120  # 3030 // 50 = 60 an epoch
+    drawn = np.concatenate(batches)
+    assert drawn.max() < 69
+    counts = np.bincount(y[drawn], minlength=8)
+    assert counts[[2, 3, 4, 6, 7]].tolist() == [0] * 5
+    assert counts[[0, 1, 5]] == pytest.approx([2000] * 3, abs=4 * (6000 * 2 / 9) ** 0.5)
+    within = np.bincount(drawn[y[drawn] == 1], minlength=69)[60:66]
+    assert within == pytest.approx([2000 / 6] * 6, abs=4 * (2000 * 5 / 36) ** 0.5)
+    assert batches[:60] != batches[60:]  # each epoch has its own
+    again = fit(Witness(), windows, part, config=config, run_dir=tmp_path / "again", progress=False)
+    assert again.model.trained == batches
+    assert run.model.evaluated == []
+
+
+def test_fewer_draws_than_a_batch(tmp_path):
+    windows = numbered([0, 1, 2, 3])
+    config = TrainConfig(epochs=3, batch_size=10, draws=4, device="cpu")
+    run = fit(Witness(), windows, half(windows), config=config, run_dir=tmp_path, progress=False)
+    assert [len(b) for b in run.model.trained] == [10, 10, 10]
+
+
+@pytest.mark.parametrize("level", ["window", "patient", "block"])
+def test_validation_comes_from_the_training_part(tmp_path, level):
+    n = 240
+    windows = numbered(np.arange(n) % 3, record=np.array([f"p{i // 8 % 10:02d}" for i in range(n)]))
+    windows = replace(windows, time=np.arange(n) * 7.0 % 600 + 3)
+    part = split(windows, level=level, test_fraction=0.25, seed=1)[0]
+    config = TrainConfig(epochs=3, batch_size=64, draws=640, validation=0.25, device="cpu")
+    run = fit(Witness(), windows, part, config=config, run_dir=tmp_path, progress=False)
+    trained, judged = (set(np.concatenate(b)) for b in (run.model.trained, run.model.evaluated))
+    assert trained | judged <= set(part.train)
+    assert not trained & judged
+    assert 0.1 < len(judged) / len(part.train) < 0.45
+    if level == "patient":
+        assert not set(windows.patient[sorted(trained)]) & set(windows.patient[sorted(judged)])
+    counts = run.record["windows"]
+    assert counts == {
+        "train": len(part.train) - len(judged), "validation": len(judged), "test": len(part.test)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.3])
+def test_poisoned_test_part(tmp_path, validation):
+    windows = toy()
+    part, config = half(windows), replace(QUICK, epochs=2, validation=validation)
+    clean = fit(small(), windows, part, config=config, run_dir=tmp_path / "a", progress=False)
+    windows.x[part.test] = np.nan
+    run = fit(small(), windows, part, config=config, run_dir=tmp_path / "b", progress=False)
+    assert all(np.isfinite(v) for row in run.history for v in row.values())
+    assert all(torch.isfinite(v).all() for v in run.model.state_dict().values())
+    assert_same(weights(run.model), weights(clean.model))
+
+
+def test_best_epoch_is_kept_the_later_of_equals(tmp_path, monkeypatch):
+    scores, snapshots = iter([0.2, 0.7, 0.7, 0.1]), []
+    inner = training.predict
+
+    def spy(model, x):
+        snapshots.append(weights(model))
+        return inner(model, x)
+
+    class Scripted:
+        macro_f1 = property(lambda self: next(scores))
+
+    monkeypatch.setattr(training, "predict", spy)
+    monkeypatch.setattr(training, "report", lambda *a, **k: Scripted())
+    windows, config = toy(), replace(QUICK, validation=0.3)
+    run = fit(small(), windows, half(windows), config=config, run_dir=tmp_path, progress=False)
+    assert [row["validation_f1"] for row in run.history] == [0.2, 0.7, 0.7, 0.1]
+    assert_same(weights(run.model), snapshots[2])
+    assert not torch.equal(snapshots[2]["head.weight"], snapshots[3]["head.weight"])
+
+
+# What it leaves behind
+
+
+def test_run_json(straight):
+    windows = toy()
+    record = json.loads((straight.run_dir / "run.json").read_text())
+    assert record == straight.record
+    assert record["config"] == {
+        "epochs": 4, "batch_size": 16, "draws": 32, "lr": 5e-3, "weight_decay": 1e-2, "validation": 0.0, "bf16": True,
+        "seed": 2,
+    }  # fmt: skip
+    assert record["windows"] == {"train": 20, "validation": 0, "test": 20}
+    assert record["classes_in_training"] == ["N", "PVC", "PAC"]
+    assert record["data_sha256"] == fingerprint(windows)
+    assert (record["level"], record["fold"], record["split_seed"]) == ("window", 0, 0)
+    assert record["code_version"] == __version__
+    assert record["device"] == "CPU, 1 threads"
+    assert 0 <= record["duration_s"] < 60
+    assert record["history"] == straight.history
+    assert len(straight.history) == 4
+    assert all(set(row) == {"epoch", "loss"} for row in straight.history)
+    assert sorted(p.name for p in straight.run_dir.iterdir()) == ["run.json", "state.safetensors"]
+
+
+def test_fingerprint_names_the_windows_and_not_their_samples():
+    windows = toy()
+    same = fingerprint(replace(windows, x=windows.x + 1, anchor=windows.anchor + 1))
+    assert same == fingerprint(windows)
+    assert len(same) == 64
+    others = [
+        fingerprint(windows[::-1]),
+        fingerprint(windows[:-1]),
+        fingerprint(replace(windows, y=(windows.y + 1) % 3)),
+        fingerprint(replace(windows, time=windows.time + 0.001)),
+        fingerprint(replace(windows, record=windows.record[::-1])),
+        fingerprint(replace(windows, database=np.full(len(windows), "mitdb"))),
+    ]
+    assert len({same, *others}) == 7
+
+
+def test_global_generators_are_left_alone(tmp_path):
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002 (the global state is what is watched)
+    random.seed(3)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    fit(small(), toy(), half(toy()), config=replace(QUICK, validation=0.3), run_dir=tmp_path, progress=False)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+    assert random.getstate() == before[2]
+
+
+def test_windows_are_not_written_to(tmp_path):
+    windows = toy()
+    copy = windows.x.copy()
+    fit(small(), windows, half(windows), config=replace(QUICK, epochs=1), run_dir=tmp_path, progress=False)
+    assert (windows.x == copy).all()
+
+
+def test_no_folder_to_write_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    for where in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(DataError, match="cannot write the run folder") as caught:
+            fit(small(), toy(), half(toy()), config=QUICK, run_dir=where, progress=False)
+        one_line(caught)
+
+
+def test_folder_lost_on_the_way(tmp_path, monkeypatch):
+    inner = training._batches
+
+    def batches(windows, train, config, epoch, device):
+        shutil.rmtree(tmp_path / "run")
+        return inner(windows, train, config, epoch, device)
+
+    monkeypatch.setattr(training, "_batches", batches)
+    with pytest.raises(DataError, match=r"cannot write .*state\.safetensors") as caught:
+        fit(small(), toy(), half(toy()), config=QUICK, run_dir=tmp_path / "run", progress=False)
+    one_line(caught)
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "run.json"])
+def test_no_part_file_is_left(tmp_path, name):
+    (tmp_path / name).mkdir()  # cannot be replaced by a file
+    with pytest.raises(DataError, match="cannot write") as caught:
+        fit(small(), toy(), half(toy()), config=replace(QUICK, epochs=1), run_dir=tmp_path, progress=False)
+    one_line(caught)
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_nothing_to_train_on(tmp_path):
+    with pytest.raises(DataError, match="training part of the split is empty"):
+        fit(small(), toy(), Split(np.empty(0, int), np.arange(3), "window"), run_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
