@@ -109,6 +109,8 @@ def book(
     ] = None,
 ) -> None:
     """Build the book: records, networks, chapters through papermill, HTML."""
+    import yaml
+
     from ecglib import book
 
     if pair:
@@ -118,8 +120,10 @@ def book(
         bad = [p for p in parameter or [] if "=" not in p]
         if bad:
             raise DataError(f"expected -p name=value, received {bad[0]!r}")
-        values = dict(p.split("=", 1) for p in parameter or [])
+        values = {k: yaml.safe_load(v) for k, v in (p.split("=", 1) for p in parameter or [])}  # as papermill does
         typer.echo(book.run(chapter, out, parameters=values))
+    elif parameter:
+        raise DataError(f"-p {parameter[0]} is for one chapter; name it with --chapter")
     else:
         book.build(database=database, jobs=jobs)
 

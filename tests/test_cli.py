@@ -47,7 +47,7 @@ record: str = ""
 def shell(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("ECGLIB_")} | {"COLUMNS": "200", "NO_COLOR": "1"}
     command = [sys.executable, "-m", "ecglib", *arguments]
-    return subprocess.run(command, cwd=cwd, env=kept, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=cwd, env=kept, capture_output=True, text=True, timeout=60, check=False)
 
 
 def refused(done: subprocess.CompletedProcess[str], *named: str) -> None:
@@ -80,7 +80,6 @@ def test_help_has_an_example(name, tmp_path):
     assert done.returncode == 0
     assert done.stderr == ""
     assert f"Example: ecglib {name}" in done.stdout
-    assert all(line.strip() for line in [COMMANDS[name].help or ""])
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -126,7 +125,7 @@ def test_alone_it_shows_its_help(tmp_path):
         ("train mitdb --out runs/a --model resnet", ["unknown model 'resnet'", "murugesan-gap"]),
         ("train mitdb --out runs/a --rule clear", ["--rule", "'clear'"]),
         ("train mitdb --out runs/a --epochs 0", ["--epochs"]),
-        ("train mitdb --out runs/a --epochs many", ["--epochs", "many"]),
+        ("train mitdb --out runs/a --epochs many", ["--epochs", "integer"]),
         ("book --database mitbd", ["unknown database 'mitbd'", "did you mean 'mitdb'?"]),
         ("book --chapter indx", ["unknown chapter 'indx'", "did you mean 'index'?"]),
         ("book --chapter index -p record", ["-p name=value", "'record'"]),
@@ -136,20 +135,13 @@ def test_alone_it_shows_its_help(tmp_path):
 )
 def test_bad_input(line, named, project):
     (project / "file").write_text("not a folder")
-    before = sorted(p for p in project.rglob("*") if p.suffix != ".lock")
     refused(shell(*line.split(), cwd=project), *named)
-    assert [p for p in sorted(project.rglob("*")) if p.suffix == ".ipynb" or "runs" in p.parts] == []
-    assert set(before) <= set(project.rglob("*"))
+    assert [p for p in project.rglob("*") if p.suffix == ".ipynb" or "runs" in p.parts] == []
 
 
 def test_a_root_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     refused(shell("fetch", "mitdb", "--root", "file", cwd=tmp_path), "cannot write", "file/mitdb/1.0.0", "another root")
-
-
-def test_a_folder_without_a_book(tmp_path, monkeypatch):
-    done = shell("book", "--chapter", "index", "--root", "x", cwd=tmp_path)
-    refused(done, "--root")
 
 
 def test_a_record_that_the_database_does_not_have(tmp_path):
@@ -179,6 +171,15 @@ def test_a_chapter_whose_networks_are_missing(project):
     assert re.match(r"ecglib: chapter index failed in cell \d+: DataError: no 'patient' network for 'mitdb' in ", last)
     assert "Traceback" not in done.stderr
     assert not (project / "out.ipynb").exists()
+
+
+def test_a_chapter_takes_parameters_of_every_type(project):
+    page = project / "book" / "index.md"
+    page.write_text(PAGE.format(code="print(repr(record), time, label)"))
+    given = "-p record=208 -p time=12.5 -p label=PVC=x".split()
+    done = shell("book", "--chapter", "index", *given, "--out", "runs/out.ipynb", cwd=project)
+    assert (done.returncode, done.stdout) == (0, "runs/out.ipynb\n"), done.stderr
+    assert "208 12.5 PVC=x" in (project / "runs" / "out.ipynb").read_text()
 
 
 @pytest.mark.parametrize("line", ["--debug fetch mitbd", "fetch mitbd --debug"])
