@@ -21,8 +21,8 @@ from ecglib.errors import DataError, check_name
 #: WFDB codes that mark a heart beat (https://archive.physionet.org/physiobank/annotations.shtml)
 BEAT_SYMBOLS = frozenset("N L R B A a J S V r F e j n E / f Q ?".split())
 
-_PAD_S = 0.5  # signal read beyond both ends of a part before resampling, so that the filter has no edge there,
-_TAPS = 12  # and at least as many samples at the slower rate (the filter of scipy reaches 10 to either side)
+_PAD_S = 0.5  # signal read beyond both ends of a part before resampling, so that the filter has no edge there
+_TAPS = 12  # samples, at the slower rate, that it must hold: the filter of scipy reaches 10 to either side
 
 
 @dataclass(frozen=True)
@@ -170,24 +170,22 @@ def _read(path: Path, *, database: str, start: float, stop: float | None, fs: fl
         raise DataError(f"fs is {fs}; give a positive sampling rate in Hz")
     if not length:
         raise DataError(f"the header of record {path.name} gives no number of samples; correct it")
-    end = length / native if stop is None else float(stop)
-    if not 0 <= start < end:
-        raise DataError(f"start {start} s is not before stop {end:g} s of record {path.name}; give 0 <= start < stop")
-    if start >= length / native:
-        raise DataError(f"start {start} s is after the end of record {path.name}, which lasts {length / native:g} s")
-    to = min(end, length / native)
-    low, high = (int(np.ceil(t * fs - 1e-6)) for t in (start, to))  # a time k / fs is a float: it means sample k
-    if low >= high:
-        raise DataError(f"no sample of record {path.name} lies from {start} s to {to:g} s; give a longer part")
+    duration = length / native
+    end = duration if stop is None else min(float(stop), duration)
+    low, high = (np.ceil(t * fs - 1e-6) for t in (start, end))  # a time k / fs is a float: it means sample k
+    if not (0 <= start and low < high):  # also where one of them is NaN
+        what = f"no sample of record {path.name}, which lasts {duration:g} s, lies from {start} s to {end:g} s"
+        raise DataError(f"{what}; give 0 <= start < stop")
+    low, high = int(low), int(high)
     wfdb_files.check_size(path, header)
 
     # The part begins on a sample that both rates share, so that every part lies on the same grid as the whole.
     ratio = Fraction(str(fs)) / Fraction(str(native))
     pad = max(_PAD_S, _TAPS / min(fs, native))
     first = max(0, int((start - pad) * native)) // ratio.denominator * ratio.denominator
-    last = min(length, int(np.ceil((to + pad) * native)))
+    last = min(length, int(np.ceil((end + pad) * native)))
     raw = wfdb_files.samples(path, header, channel=channel, first=first, last=last)
-    inside = slice(int(start * native) - first, int(np.ceil(to * native)) - first)
+    inside = slice(int(start * native) - first, int(np.ceil(end * native)) - first)
     signal, missing = _bridge(raw, inside, name=path.name, lead=lead)
     signal = resample(signal, native_fs=native, fs=fs)
     offset = int(first * ratio)  # index of signal[0] on the grid of the whole file

@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock
 
 from ecglib import CLASSES, __version__
-from ecglib.databases import DATABASES, data_root, folder, record_names
+from ecglib.databases import DATABASES, PHYSIONET, data_root, folder, record_names
 from ecglib.errors import DataError, DownloadError, check_name
 
 #: MITDB records whose windows of the class look like a textbook's, first choice first; any other record may stand in
@@ -123,6 +123,7 @@ def find(database: str = "auto") -> Source | None:
 def prepare(*, database: str = "auto", fetch: bool = False, progress: bool = True) -> Source:
     """Find records, else fetch mitdb (if asked to), else write the phantom; train a phantom network if none is there.
 
+    ``$ECGLIB_MIRROR`` may name another server with PhysioNet's ``/files/`` tree to fetch from.
     Safe to call from several processes at once; the later ones wait, and find everything done.
     """
     from ecglib import download, networks, phantom
@@ -131,7 +132,8 @@ def prepare(*, database: str = "auto", fetch: bool = False, progress: bool = Tru
     wanted = os.environ.get("ECGLIB_DATABASE", "auto") if database == "auto" else database
     if fetch and wanted in {"auto", "mitdb"} and (found is None or found.database != "mitdb"):
         try:
-            download.fetch("mitdb", root=_roots()[-1], progress=progress, retries=2, timeout=10.0)
+            mirror = os.environ.get("ECGLIB_MIRROR", PHYSIONET)
+            download.fetch("mitdb", root=_roots()[-1], base_url=mirror, progress=progress, retries=2, timeout=10.0)
             found = find("mitdb")
         except DownloadError as error:
             print(f"MIT-BIH records could not be fetched ({error}); using simulated records instead.")

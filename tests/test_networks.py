@@ -228,7 +228,7 @@ def test_every_window_goes_to_a_stranger(mitdb):
 
 
 def test_relevance_keeps_the_order_of_the_windows(mitdb):
-    records, windows, parts = mitdb
+    records, windows, _ = mitdb
     few = windows[[200, 3, 17, 101]]
     found = networks.relevance(records, few, method="cam")
     for i in range(4):
@@ -239,7 +239,7 @@ def test_relevance_keeps_the_order_of_the_windows(mitdb):
 @pytest.mark.parametrize("gone", [None, 0, 1])
 def test_report_never_shows_a_network_its_training_part(mitdb, monkeypatch, gone):
     """Also when the checkpoint of one fold is missing."""
-    records, windows, parts = mitdb
+    records, _, parts = mitdb
     left = [k for k in range(3) if k != gone]
     if gone is not None:
         networks.checkpoint("mitdb", "patient", gone).unlink()
@@ -259,7 +259,7 @@ def test_report_never_shows_a_network_its_training_part(mitdb, monkeypatch, gone
 def test_report_of_other_windows(mitdb, monkeypatch):
     records, windows, _ = mitdb
     monkeypatch.setattr(networks, "_windows", lambda _: windows[:-1])
-    with pytest.raises(DataError, match="patient0.safetensors was trained on other windows") as caught:
+    with pytest.raises(DataError, match=r"patient0\.safetensors was trained on other windows") as caught:
         networks.held_out_report(records, level="patient")
     assert "\n" not in str(caught.value)
 
@@ -287,12 +287,12 @@ def test_missing_networks(checkout):
 
 
 def test_results_by_name(checkout):
-    with pytest.raises(DataError, match="no results 'runs' in .*known: none"):
+    with pytest.raises(DataError, match=r"no results 'runs' in .*known: none"):
         networks.results("runs")
     (checkout / "results").mkdir()
     (checkout / "results" / "runs.json").write_text('{"a": [1, 2.5]}')
     assert networks.results("runs") == {"a": [1, 2.5]}
-    with pytest.raises(DataError, match="no results 'rnus' in .*known: runs") as caught:
+    with pytest.raises(DataError, match=r"no results 'rnus' in .*known: runs") as caught:
         networks.results("rnus")
     assert "\n" not in str(caught.value)
 

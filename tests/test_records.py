@@ -31,7 +31,7 @@ def decode_212(path: Path, channels: int = 2) -> np.ndarray:
 
 
 CODES = {1: "N", 2: "L", 3: "R", 4: "a", 5: "V", 6: "F", 7: "J", 8: "A", 9: "S", 10: "E", 11: "j", 12: "/", 13: "Q"}
-CODES |= {14: "~", 16: "|", 22: '"', 28: "+", 31: "!", 34: "e", 37: "x", 38: "f"}
+CODES |= {14: "~", 16: "|", 22: '"', 28: "+", 31: "!", 32: "[", 33: "]", 34: "e", 37: "x", 38: "f"}
 
 
 def decode_atr(path: Path) -> list[tuple[int, str, str]]:
@@ -49,7 +49,8 @@ def decode_atr(path: Path) -> list[tuple[int, str, str]]:
             at_byte += value + value % 2
         elif code < 59:  # 60, 61 and 62 are num, subtype and chan
             now += value
-            marks.append((now, CODES[code], ""))
+            if code:
+                marks.append((now, CODES[code], ""))
     return [m for m in marks if not m[2].startswith("## ")]
 
 
@@ -111,7 +112,9 @@ def test_mlii_wherever_it_stands_else_the_first(tmp_path):
     neither = open_record(write_record(tmp_path, "neither", digital, leads=("V5", "V2")))
     assert neither.lead == "V5" and neither.signal[719] == np.float32(719 / 200)
     # LTAFDB names both of its channels "ECG": the name means the first
-    twins = open_record(write_record(tmp_path, "twins", digital, leads=("ECG", "ECG")), lead="ECG")
+    header = tmp_path / "neither.hea"
+    header.write_text(header.read_text().replace("V5", "ECG").replace("V2", "ECG"))
+    twins = open_record(header, lead="ECG")
     assert twins.signal[719] == np.float32(719 / 200)
 
 
@@ -141,10 +144,7 @@ def test_open_record_by_any_of_its_files(phantom_root, suffix):
 
 def test_a_name_with_a_dot_is_a_name(tmp_path):
     write_record(tmp_path, "monday", np.arange(720))
-    for suffix in ("hea", "dat"):
-        (tmp_path / f"monday.{suffix}").rename(tmp_path / f"monday.v1.{suffix}")
-    header = tmp_path / "monday.v1.hea"
-    header.write_text(header.read_text().replace("monday.dat", "monday.v1.dat"))
+    (tmp_path / "monday.hea").rename(tmp_path / "monday.v1.hea")
     assert len(open_record(tmp_path / "monday.v1").signal) == 720
 
 
@@ -158,7 +158,10 @@ def check_part(read, whole, start, stop, atol):
     first = round(part.start * whole.fs)
     assert part.start * whole.fs == pytest.approx(first, abs=1e-6)
     assert first == np.ceil(start * whole.fs) and len(part.signal) == np.ceil(end * whole.fs - 1e-6) - first
-    np.testing.assert_allclose(part.signal, whole.signal[first : first + len(part.signal)], atol=atol)
+    # the resampler guesses what lies beyond the ends of the file, and guesses from all that it has
+    time, edge = part.start + np.arange(len(part.signal)) / part.fs, 12 / min(part.fs, part.native_fs)
+    firm = (part.fs == part.native_fs) | ((time >= edge) & (time <= whole.duration - edge))
+    np.testing.assert_allclose(part.signal[firm], whole.signal[first : first + len(part.signal)][firm], atol=atol)
     assert part.duration == whole.duration
 
 
@@ -265,8 +268,8 @@ def test_annotations_of_mitdb_are_the_file(mitdb, name):
 def test_rhythms_are_the_story(phantom_root):
     for name, plan in phantom.plans(patients=12, minutes=4, seed=0).items():
         found = read_record("phantom", name, root=phantom_root).rhythms
-        told = [(max(a, 1) / FS, b / FS, rhythm) for a, b, rhythm in heart.spans(plan)]
-        assert [(r.start, r.stop, str(r.label)) for r in found] == pytest.approx(told)
+        told = [(max(a, 1), b, rhythm) for a, b, rhythm in heart.spans(plan)]
+        assert [(round(r.start * FS), round(r.stop * FS), str(r.label)) for r in found] == told
 
 
 @pytest.mark.data
@@ -380,13 +383,17 @@ def test_missing_samples_are_bridged_and_counted(gaps):
 
 
 def test_a_part_without_values_is_an_error(gaps, one_line):
-    for part in ({"start": 10.6, "stop": 11.4}, {"start": 10.0, "stop": 12.0}, {"start": 10.1, "stop": 11.9, "fs": 128}):
+    for part in (
+        {"start": 10.6, "stop": 11.4},
+        {"start": 10.0, "stop": 12.0},
+        {"start": 10.1, "stop": 11.9, "fs": 128},
+    ):
         with pytest.raises(DataError) as caught:  # also where the margin has values: a line is no signal
             open_record(gaps, **part)
         one_line(caught, "MLII", "gaps", "holds no values", "choose another lead or part")
 
 
-def test_infinite_rate_of_gaps_at_the_ends(tmp_path):
+def test_gaps_at_the_ends(tmp_path):
     digital = np.arange(720) % 50 + 1
     digital[:10] = digital[-10:] = -32768
     record = open_record(write_record(tmp_path, "ends", digital, gain=1))
@@ -400,7 +407,7 @@ def test_infinite_rate_of_gaps_at_the_ends(tmp_path):
 @pytest.mark.parametrize(
     ("database", "record", "parts"),
     [
-        ("phantom", "p00", ("unknown record 'p00'", "did you mean 'p0", "known: p01", "records of phantom")),
+        ("phantom", "p00", ("unknown record 'p00'", "did you mean 'p", "known: p01", "records of phantom")),
         ("phantom", 1, ("unknown record 1", "known: p01")),
         ("phantom", "../p01", ("unknown record '../p01'",)),
         ("phantom", "", ("unknown record ''",)),
@@ -419,17 +426,18 @@ def test_unknown_names(phantom_root, one_line, database, record, parts):
     [
         ({"lead": "V7"}, UnknownNameError, ("unknown lead 'V7'", "known: MLII, V1", "record p01")),
         ({"lead": "mlii"}, UnknownNameError, ("unknown lead 'mlii'", "known: MLII, V1")),
-        ({"start": 5, "stop": 4}, DataError, ("start 5", "stop 4", "give 0 <= start < stop")),
-        ({"start": 5, "stop": 5}, DataError, ("start 5", "stop 5")),
-        ({"start": -1}, DataError, ("start -1", "give 0 <= start < stop")),
-        ({"start": -1e-9, "stop": 3}, DataError, ("start -1e-09",)),
-        ({"start": 240}, DataError, ("start 240", "240 s", "p01")),
-        ({"start": 999}, DataError, ("start 999", "240 s", "p01")),
-        ({"start": 999, "stop": 1000}, DataError, ("start 999", "lasts 240 s", "p01")),
-        ({"start": float("nan")}, DataError, ("start nan",)),
-        ({"stop": float("nan")}, DataError, ("stop nan",)),
-        ({"stop": 0}, DataError, ("stop 0",)),
-        ({"start": 1.0003, "stop": 1.0004}, DataError, ("no sample", "p01", "1.0003", "give a longer part")),
+        ({"start": 5, "stop": 4}, DataError, ("p01", "from 5 s to 4 s", "give 0 <= start < stop")),
+        ({"start": 5, "stop": 5}, DataError, ("from 5 s to 5 s", "give 0 <= start < stop")),
+        ({"start": -1}, DataError, ("from -1 s", "give 0 <= start < stop")),
+        ({"start": -1e-9, "stop": 3}, DataError, ("from -1e-09 s", "give 0 <= start < stop")),
+        ({"start": 240}, DataError, ("p01", "lasts 240 s", "from 240 s")),
+        ({"start": 999}, DataError, ("p01", "lasts 240 s", "from 999 s")),
+        ({"start": 999, "stop": 1000}, DataError, ("p01", "lasts 240 s", "from 999 s")),
+        ({"start": float("nan")}, DataError, ("from nan s",)),
+        ({"start": float("inf")}, DataError, ("from inf s",)),
+        ({"stop": float("nan")}, DataError, ("to nan s",)),
+        ({"stop": 0}, DataError, ("to 0 s",)),
+        ({"start": 1.0003, "stop": 1.0004}, DataError, ("no sample", "p01", "from 1.0003 s")),
         ({"fs": 0}, DataError, ("fs is 0", "positive sampling rate")),
         ({"fs": -360}, DataError, ("fs is -360", "positive sampling rate")),
         ({"fs": float("nan")}, DataError, ("fs is nan", "positive sampling rate")),
@@ -502,7 +510,9 @@ def test_one_wrong_bit(copy, tmp_path, one_line):
     assert len(p01(tmp_path, lead="V1").signal) == 86_400
 
 
-@pytest.mark.parametrize(("length", "parts"), [(86_401, ("truncated",)), (172_800, ("truncated",)), (80_000, ("checksum",))])
+@pytest.mark.parametrize(
+    ("length", "parts"), [(86_401, ("truncated",)), (172_800, ("truncated",)), (80_000, ("checksum",))]
+)
 def test_header_with_a_wrong_number_of_samples(copy, tmp_path, one_line, length, parts):
     header = copy / "p01.hea"
     header.write_text(header.read_text().replace("86400", str(length)))
