@@ -27,7 +27,8 @@ from tqdm import tqdm
 
 from ecglib import networks, source
 from ecglib.errors import DataError, EcglibError, check_name
-from ecglib.pages import chapters, is_executable, notebook, pair, write_text
+from ecglib.files import write_atomically
+from ecglib.pages import chapters, is_executable, notebook, pair
 
 __all__ = ["build", "chapters", "execute", "is_executable", "notebook", "pair", "run", "stage"]
 
@@ -97,7 +98,7 @@ def execute(pages: Iterable[Path], *, data: str, jobs: int, progress: bool) -> d
         run(page, target, progress=False)
         book = nbformat.read(target, as_version=4)
         book.metadata[_KEY] = key
-        write_text(target, nbformat.writes(book))
+        write_atomically(target, nbformat.writes(book))
         return page.stem, time.perf_counter() - began
 
     pages = list(pages)

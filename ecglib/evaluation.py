@@ -103,8 +103,9 @@ def report(
     k = len(classes)
     if y_true.shape != y_pred.shape or y_true.ndim != 1 or not len(y_true):
         raise DataError(f"expected two label vectors of one length, received {y_true.shape} and {y_pred.shape}")
-    if min(y_true.min(), y_pred.min()) < 0 or max(y_true.max(), y_pred.max()) >= k:
-        raise DataError(f"labels must lie in 0…{k - 1}; received {y_true.min()}…{max(y_true.max(), y_pred.max())}")
+    lowest, highest = min(y_true.min(), y_pred.min()), max(y_true.max(), y_pred.max())
+    if lowest < 0 or highest >= k:
+        raise DataError(f"labels must lie in 0…{k - 1}; received {lowest}…{highest}")
     if groups is not None and len(groups) != len(y_true):
         raise DataError(f"expected a group for each of {len(y_true)} windows, received {len(groups)}")
     names, member = np.empty(0), np.zeros(len(y_true), int)

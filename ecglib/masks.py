@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from ecglib.cam import class_index
 from ecglib.errors import DataError, check_name
+from ecglib.recurrent import differentiable_rnn
 
 Score = Callable[[Tensor], Tensor]
 
@@ -189,34 +189,6 @@ def lstm_score(model: Any, x: Tensor, target: int | Tensor, *, branch: str = "ls
         return values.gather(1, index[:, None])[:, 0]
 
     return score
-
-
-@contextmanager
-def differentiable_rnn(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a forward pass through which gradients flow back, on the GPU too; everything is restored.
-
-    cuDNN's recurrent kernels have a backward pass in training mode only.  So recurrent modules alone go to training mode,
-    with their dropout (all that the mode changes in them) at zero, and every other module stays in eval mode.  Weights
-    need no gradients meanwhile.
-    """
-    modes = [(m, m.training) for m in model.modules()]
-    grads = [(p, p.requires_grad) for p in model.parameters()]
-    recurrent = [(m, m.dropout) for m in model.modules() if isinstance(m, nn.RNNBase)]
-    try:
-        model.eval()
-        for parameter, _ in grads:
-            parameter.requires_grad_(False)
-        for rnn, _ in recurrent:
-            rnn.dropout = 0.0
-            rnn.training = True
-        yield
-    finally:
-        for rnn, dropout in recurrent:
-            rnn.dropout = dropout
-        for module, mode in modes:
-            module.training = mode
-        for parameter, grad in grads:
-            parameter.requires_grad_(grad)
 
 
 # Internals -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import nbformat
 
 from ecglib import source
 from ecglib.errors import DataError
+from ecglib.files import write_atomically
 
 
 def chapters(root: Path | None = None) -> dict[str, Path]:
@@ -45,12 +45,5 @@ def pair(root: Path | None = None, *, write: bool = True) -> list[Path]:
         if not target.is_file() or target.read_text() != text:
             stale.append(target)
             if write:
-                write_text(target, text)
+                write_atomically(target, text)
     return stale
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that nobody finds half of it."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text)
-    part.replace(path)

@@ -173,7 +173,7 @@ def _read(path: Path, *, database: str, start: float, stop: float | None, fs: fl
     duration = length / native
     end = duration if stop is None else min(float(stop), duration)
     low, high = (np.ceil(t * fs - 1e-6) for t in (start, end))  # a time k / fs is a float: it means sample k
-    if not (0 <= start and low < high):  # also where one of them is NaN
+    if not (start >= 0 and low < high):  # also where one of them is NaN
         what = f"no sample of record {path.name}, which lasts {duration:g} s, lies from {start} s to {end:g} s"
         raise DataError(f"{what}; give 0 <= start < stop")
     low, high = int(low), int(high)

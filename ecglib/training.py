@@ -18,16 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ecglib import CLASSES, __version__
+from ecglib import CLASSES, __version__, run_state
 from ecglib.errors import DataError
 from ecglib.evaluation import predict, report
+from ecglib.files import write_atomically
 from ecglib.splits import Split, split
 from ecglib.windows import WindowSet
 
@@ -128,7 +126,7 @@ def fit(
     model.to(device)
     steps = max(1, config.draws // config.batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    done, history, best, seconds = _resume(run_dir, identity, model, optimizer, device)
+    done, history, best, seconds = run_state.resume(run_dir, identity, model, optimizer, device)
     bar = tqdm(total=config.epochs * steps, initial=done * steps, desc="training", disable=not progress, leave=False)
     for epoch in range(done, config.epochs):
         began, losses = time.perf_counter(), []
@@ -155,7 +153,7 @@ def fit(
         bar.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k != "epoch"})
         if len(valid) and row["validation_f1"] >= max(r["validation_f1"] for r in history):
             best = {k: v.detach().clone() for k, v in model.state_dict().items()}
-        _write_state(run_dir, identity, model, optimizer, best, history, seconds)
+        run_state.write(run_dir, identity, model, optimizer, best, history, seconds)
     bar.close()
     if best:
         model.load_state_dict(best)
@@ -170,7 +168,7 @@ def fit(
         "classes_in_training": [c for i, c in enumerate(CLASSES) if (windows.y[train] == i).any()],
         "history": history,
     }
-    _atomically(run_dir / "run.json", json.dumps(record, indent=1).encode())
+    write_atomically(run_dir / "run.json", json.dumps(record, indent=1).encode())
     return Run(model, history, record, run_dir)
 
 
@@ -214,63 +212,3 @@ def _batches(
     for i in range(0, len(drawn) - config.batch_size + 1, config.batch_size):
         index = drawn[i : i + config.batch_size]
         yield torch.from_numpy(windows.x[index]).to(device), torch.from_numpy(windows.y[index]).to(device)
-
-
-def _atomically(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        if part.exists():
-            part.unlink()
-        raise DataError(f"cannot write {path}: {error}; free space or choose another folder") from error
-
-
-def _write_state(
-    run_dir: Path,
-    identity: dict[str, Any],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-    history: list[dict[str, float]],
-    seconds: float,
-) -> None:
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    tensors |= {f"best.{k}": v for k, v in best.items()}
-    for i, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": v for k, v in slots.items()}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    head = {"identity": json.dumps(identity), "history": json.dumps(history), "seconds": str(seconds)}
-    _atomically(run_dir / "state.safetensors", to_bytes(tensors, metadata=head))
-
-
-def _resume(
-    run_dir: Path, identity: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
-) -> tuple[int, list[dict[str, float]], dict[str, Tensor], float]:
-    """Take up the state of an earlier, unfinished run, if the folder has one of the same identity."""
-    path = run_dir / "state.safetensors"
-    if not path.is_file():
-        return 0, [], {}, 0.0
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            head = file.metadata() or {}
-    except SafetensorError as error:
-        raise DataError(f"{path} is damaged ({error}); delete it to begin the run again") from error
-    if json.loads(head.get("identity", "{}")) != identity:
-        raise DataError(
-            f"{run_dir} holds another run (configuration, data, split or version differ); choose another folder"
-        )
-    tensors = load_file(str(path), device=str(device))
-    part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}  # noqa: E731
-    try:
-        model.load_state_dict(part("model."))
-    except RuntimeError as error:
-        raise DataError(f"{run_dir} holds a run of another network; choose another folder") from error
-    slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in part("optimizer.").items():
-        number, slot = key.split(".", 1)
-        slots.setdefault(int(number), {})[slot] = value.cpu() if slot == "step" else value
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    history = json.loads(head["history"])
-    return len(history), history, part("best."), float(head["seconds"])

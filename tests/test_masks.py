@@ -411,6 +411,10 @@ def test_no_warning_without_collapse(net, x):
         warnings.simplefilter("error")
         learn_mask(linear(weight), torch.ones(2, 1, 720), **{**SETTLED, "fill": 0.0})
         learn_mask(lstm_score(net, x, TARGET), x, n_iter=40)  # the deck's recipe stops far from either
+        dip = torch.ones(2, 720)
+        dip[0, 300:310], dip[1] = 0.97, 0.0
+        dip[1, 5] = 0.03
+        learn_mask(linear(0.0), x[:2], init=dip, n_iter=1, lr=1e-6)  # nearly all 1, nearly all 0
 
 
 @pytest.mark.parametrize("shape", [(720,), (2, 720), (2, 2, 720), (1, 2, 1, 720)])

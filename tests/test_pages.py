@@ -279,7 +279,8 @@ def test_search_finds(browser, site, word, expected):
 
 def test_the_dark_page_can_be_read(browser, site):
     # relative luminance and contrast as in WCAG 2.2; 4.5 is its level AA
-    contrast = """() => [...document.querySelectorAll(".ecglib-provenance, article h1, article p, figcaption")].map((e) => {
+    contrast = """() => [...document.querySelectorAll(".ecglib-provenance, article h1, article p, figcaption")]
+      .filter((e) => e.checkVisibility()).map((e) => {
       const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
       const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
         .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))

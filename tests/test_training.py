@@ -1,5 +1,6 @@
 """Training learns, resumes exactly, draws its classes evenly, and never looks at the test part."""
 
+import hashlib
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,6 +125,28 @@ def test_schedule():
     assert rate == pytest.approx([0.1, 1.05, 2.0, 1.0, 0.0], abs=1e-9)
 
 
+def test_schedule_spans_the_whole_run(tmp_path, monkeypatch):
+    progress = []
+    monkeypatch.setattr(training, "_one_cycle", lambda peak, at: progress.append((peak, at)) or peak)
+    fit(small(), toy(), half(toy()), config=replace(QUICK, epochs=3), run_dir=tmp_path, progress=False)
+    assert progress == [(5e-3, pytest.approx(i / 6)) for i in range(6)]
+
+
+def test_no_epoch_repeats_the_dropout_of_another(tmp_path):
+    class Dice(Witness):
+        def forward(self, x):
+            self.rolled.append(float(torch.rand(1)))
+            return super().forward(x)
+
+    rolled = []
+    for seed in (2, 3):
+        model = Dice()
+        model.rolled = rolled
+        config = replace(QUICK, seed=seed)
+        fit(model, toy(), half(toy()), config=config, run_dir=tmp_path / str(seed), progress=False)
+    assert len(rolled) == len(set(rolled)) == 16
+
+
 # It resumes
 
 
@@ -188,6 +212,21 @@ def test_stopped_and_resumed_with_validation(tmp_path, monkeypatch, epochs):
     assert_same(weights(once.model), weights(twice.model))
     assert once.history == twice.history
     assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["run.json", "state.safetensors"]
+
+
+def test_best_epoch_outlives_an_interruption(tmp_path, monkeypatch):
+    scores, snapshots = iter([0.9, 0.1, 0.1, 0.1]), []
+    inner = training.predict
+    monkeypatch.setattr(training, "predict", lambda model, x: snapshots.append(weights(model)) or inner(model, x))
+    monkeypatch.setattr(training, "report", lambda *_: SimpleNamespace(macro_f1=next(scores)))
+    windows, config = toy(), replace(QUICK, validation=0.3)
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            fit(small(), windows, half(windows), config=config, run_dir=tmp_path, progress=False)
+    run = fit(small(), windows, half(windows), config=config, run_dir=tmp_path, progress=False)
+    assert len(snapshots) == 4
+    assert_same(weights(run.model), snapshots[0])
 
 
 def test_interruption_leaves_the_generator_alone(tmp_path, monkeypatch):
@@ -309,16 +348,8 @@ def test_poisoned_test_part(tmp_path, validation):
 def test_best_epoch_is_kept_the_later_of_equals(tmp_path, monkeypatch):
     scores, snapshots = iter([0.2, 0.7, 0.7, 0.1]), []
     inner = training.predict
-
-    def spy(model, x):
-        snapshots.append(weights(model))
-        return inner(model, x)
-
-    class Scripted:
-        macro_f1 = property(lambda self: next(scores))
-
-    monkeypatch.setattr(training, "predict", spy)
-    monkeypatch.setattr(training, "report", lambda *a, **k: Scripted())
+    monkeypatch.setattr(training, "predict", lambda model, x: snapshots.append(weights(model)) or inner(model, x))
+    monkeypatch.setattr(training, "report", lambda *_: SimpleNamespace(macro_f1=next(scores)))
     windows, config = toy(), replace(QUICK, validation=0.3)
     run = fit(small(), windows, half(windows), config=config, run_dir=tmp_path, progress=False)
     assert [row["validation_f1"] for row in run.history] == [0.2, 0.7, 0.7, 0.1]
@@ -340,6 +371,7 @@ def test_run_json(straight):
     assert record["windows"] == {"train": 20, "validation": 0, "test": 20}
     assert record["classes_in_training"] == ["N", "PVC", "PAC"]
     assert record["data_sha256"] == fingerprint(windows)
+    assert record["train_sha256"] == hashlib.sha256(half(windows).train.astype("<i8").tobytes()).hexdigest()
     assert (record["level"], record["fold"], record["split_seed"]) == ("window", 0, 0)
     assert record["code_version"] == __version__
     assert record["device"] == "CPU, 1 threads"

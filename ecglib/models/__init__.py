@@ -17,6 +17,7 @@ from safetensors.torch import save as to_bytes  # unlike save_file it leaves the
 from torch import nn
 
 from ecglib.errors import DataError, check_name
+from ecglib.files import write_atomically
 from ecglib.models.murugesan import MurugesanGAP
 
 __all__ = ["MODELS", "MurugesanGAP", "build", "load", "metadata", "save"]
@@ -69,16 +70,7 @@ def save(model: nn.Module, checkpoint: str | os.PathLike[str], *, notes: Mapping
         for k, v in model.state_dict().items()
     }
     head = {"model": name, "options": json.dumps(model.options), "notes": json.dumps(dict(notes or {}))}
-    part = checkpoint.with_name(f"{checkpoint.name}.{os.getpid()}.part")
-    try:
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(to_bytes(tensors, metadata=head))
-        part.replace(checkpoint)
-    except OSError as error:
-        if part.exists():
-            part.unlink()
-        raise DataError(f"cannot write checkpoint {checkpoint}: {error.strerror}; choose a writable folder") from error
-    return checkpoint
+    return write_atomically(checkpoint, to_bytes(tensors, metadata=head))
 
 
 def load(checkpoint: str | os.PathLike[str]) -> nn.Module:
