@@ -8,8 +8,10 @@ from pathlib import Path
 from ecglib.errors import DataError
 
 
-def write_atomically(path: Path, content: bytes | str) -> Path:
+def write_atomically(path: Path, content: bytes | str, *, parents: bool = False) -> Path:
     """Write beside ``path`` and rename; what was there stays until the whole of the new content is on disk.
+
+    ``parents`` makes the folder if it is not there.
 
     Raises
     ------
@@ -18,7 +20,8 @@ def write_atomically(path: Path, content: bytes | str) -> Path:
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content.encode() if isinstance(content, str) else content)
         part.replace(path)
     except OSError as error:

@@ -70,7 +70,7 @@ def save(model: nn.Module, checkpoint: str | os.PathLike[str], *, notes: Mapping
         for k, v in model.state_dict().items()
     }
     head = {"model": name, "options": json.dumps(model.options), "notes": json.dumps(dict(notes or {}))}
-    return write_atomically(checkpoint, to_bytes(tensors, metadata=head))
+    return write_atomically(checkpoint, to_bytes(tensors, metadata=head), parents=True)
 
 
 def load(checkpoint: str | os.PathLike[str]) -> nn.Module:
