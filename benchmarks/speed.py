@@ -1,6 +1,6 @@
 """Speeds that the book relies on, each beside a named alternative in the same run (needs MITDB for the first).
 
-    python benchmarks/speed.py
+python benchmarks/speed.py
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from ecglib import networks, source
+from ecglib.databases import DATABASES
 from ecglib.errors import DataError, EcglibError, check_name
 from ecglib.files import write_atomically
 from ecglib.pages import chapters, is_executable, notebook, pair
@@ -74,7 +75,7 @@ def run(
         nbformat.write(notebook(page), part)
         papermill.execute_notebook(
             str(part), str(part), parameters=dict(parameters or {}), cwd=str(page.parent), progress_bar=progress,
-            log_output=False, kernel_name="python3",
+            log_output=False, kernel_name="python3", extra_arguments=["--IPKernelApp.log_level=40"],
         )  # fmt: skip
         part.replace(out)
     except papermill.PapermillExecutionError as error:
@@ -155,6 +156,8 @@ def build(*, database: str = "auto", jobs: int = 2, progress: bool = True) -> Pa
     EcglibError
         A chapter or the HTML build failed; nothing of an earlier book is lost.
     """
+    if database != "auto":
+        check_name("database", database, DATABASES)
     root = source.project_root()
     pages = list(chapters(root).values())
     times: dict[str, float] = {}
@@ -167,7 +170,7 @@ def build(*, database: str = "auto", jobs: int = 2, progress: bool = True) -> Pa
         # Kernels and Sphinx look for records themselves: tell them what was decided here.
         os.environ |= {"ECGLIB_DATABASE": found.database, "ECGLIB_DATA": str(found.root)}
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-        data = found.fingerprint()
+        data = f"{found.database} {found.fingerprint()}"
         times |= execute([p for p in pages if is_executable(p)], data=data, jobs=jobs, progress=progress)
         began = time.perf_counter()
         html = _html(root, stage(root), progress=progress)
@@ -219,5 +222,6 @@ def _html(root: Path, staged: Path, *, progress: bool) -> Path:
     if sphinx.returncode:
         telling = [line for line in log.read_text().splitlines() if re.search("WARNING|ERROR|Error", line)]
         raise EcglibError(f"jupyter-book failed: {(telling or ['see the log'])[0]} (all of it: {log})")
-    shutil.copytree(staged / "_build" / "html", html, dirs_exist_ok=True)
+    shutil.rmtree(html, ignore_errors=True)  # or pages that are gone from the contents would stay
+    shutil.copytree(staged / "_build" / "html", html)
     return html / "book" / "index.html"

@@ -326,10 +326,34 @@ def test_clean_rules_one_by_one(make_record):
     assert windows[windows.y == SVTA].anchor.min() >= 31.8
     assert windows[windows.y == SVTA].anchor.max() <= 38.4
     assert PAC not in windows.y
+    # a premature ventricular beat in fibrillation is none of ours
+    assert PVC not in cut(make_record([(0.01, "(AFIB"), *alone, (30.5, "V")], 59.0), rule="clean").y
     # bigeminy is a rhythm of PVCs, but no host of N
     bigeminy = [(0.02, "(B"), *[(2 + 0.75 * i, "NV"[i % 2]) for i in range(70)]]
     windows = cut(make_record(bigeminy, 59.0), rule="clean")
     assert set(windows.y) == {PVC}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (0.8, 0.8, {N}), (0.61, 0.99, {N}), (0.99, 0.61, {N}), (0.59, 0.8, set()), (0.8, 0.59, set()),
+        (1.01, 0.8, set()), (0.8, 1.01, set()), (0.99, 1.01, set()), (1.01, 1.01, {SBR}), (1.4, 1.2, {SBR}),
+    ],
+)  # fmt: skip
+def test_both_intervals_decide(make_record, before, after, expected):
+    beats = [(25.0, "N"), (26.0 - 1e-3, "N"), (30.0 - before, "N"), (30.0, "N"), (30.0 + after, "N"), (33.0, "N")]
+    for seed in range(5):
+        windows = cut(make_record([(0.01, "(N"), *beats], 59.0), rule="clean", seed=seed)
+        assert set(windows[windows.anchor == 30.0].y) == expected
+
+
+def test_place_of_the_peak_is_uniform_by_hand(make_record):
+    windows = cut(make_record([(0.0, "(N"), *steady(0.5, 1800, rr=0.7)], 1800.0), rule="clean")
+    place = windows.r_position
+    assert kstest(place - 0.5, "uniform").pvalue > 0.01
+    assert 0.5 <= place.min() + 1e-9 < 0.51
+    assert 1.49 < place.max() <= 1.5 + 1e-9
 
 
 def test_clean_keeps_clear_of_block_borders(make_record):
@@ -367,9 +391,9 @@ def test_the_first_beat_of_a_part_is_not_slow(make_record):
     whole = make_record(marks, 59.0)
     slow = cut(whole, rule="clean")
     assert slow[slow.y == SBR].anchor.tolist() == [32.0]
-    part = make_record(marks, 59.0, start=30.6, stop=45.0)
+    part = make_record(marks, 59.0, start=30.05, stop=45.0)
     assert part.beats.time[0] == 30.7  # 0.7 s after the beat before, 1.3 s before the next
-    for seed in range(20):
+    for seed in range(60):
         assert SBR not in cut(replace(part, beats=part.beats[:1]), rule="clean", seed=seed).y
         found = cut(part, rule="clean", seed=seed)
         assert set(found[found.y == SBR].anchor) <= {32.0}
