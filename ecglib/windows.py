@@ -154,7 +154,9 @@ def count_table(root: str | os.PathLike[str] | None = None, *, rule: str = "deck
             record = read_annotations(name, r, root=root)
             label = _deck(record)[0] if rule == "deck" else _clean(record, 0)[0]
             counts += np.bincount(label, minlength=len(CLASSES))
-        columns[name] = pd.Series(counts, index=list(CLASSES)).mask(np.isin(CLASSES, dashes.split()))
+        columns[name] = pd.Series(counts, index=list(CLASSES)).mask(
+            np.isin(CLASSES, dashes.split() if rule == "deck" else [])
+        )
     if not columns:
         record_names("mitdb", root)  # raises, and says how to get it
     return pd.DataFrame(columns)
