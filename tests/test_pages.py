@@ -134,16 +134,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         server.shutdown()
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as player:
-        program = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield program
-        program.close()
-
-
 def go(browser, site: Site, path: str, *, width: int = 1280, ready: str = STILL) -> Visit:
     """Open one page in a fresh context and look at it once it is still."""
     visit = Visit(path)

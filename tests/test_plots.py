@@ -3,7 +3,6 @@
 import functools
 import itertools
 import re
-import shutil
 
 import altair as alt
 import numpy as np
@@ -522,14 +521,10 @@ def test_theme_acts_only_when_called():
 
 
 @pytest.mark.browser
-def test_zoom_and_hover_in_a_browser(tmp_path):
-    chromium = shutil.which("chromium") or pytest.skip("no Chromium")
+def test_zoom_and_hover_in_a_browser(tmp_path, browser):
     page_file = tmp_path / "strip.html"
     plots.strip(ecg(), start=10.0).save(page_file, inline=True, embed_options={"renderer": "svg"})
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 760, "height": 500})
+    with browser.new_page(viewport={"width": 760, "height": 500}) as page:
         page.goto(page_file.as_uri())
         page.wait_for_selector("svg")
 
@@ -553,4 +548,3 @@ def test_zoom_and_hover_in_a_browser(tmp_path):
             page.wait_for_timeout(50)
         page.wait_for_timeout(150)
         assert 0 < np.ptp(labels()) < np.ptp(first) / 3
-        browser.close()
