@@ -49,7 +49,7 @@ def resume(
         raise DataError(f"{path} is damaged ({error}); delete it to begin the run again") from error
     if json.loads(head.get("identity", "{}")) != identity:
         raise DataError(
-            f"{run_dir} holds another run (configuration, data, split or version differ); choose another folder"
+            f"{run_dir} holds another run (configuration, network, data, split or version differ); choose another folder"
         )
     tensors = load_file(str(path), device=str(device))
     part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}  # noqa: E731

@@ -114,6 +114,7 @@ def fit(
         "level": split.level,
         "fold": split.fold,
         "split_seed": split.seed,
+        "model": {"kind": type(model).__name__, "options": getattr(model, "options", None)},
         "code_version": __version__,
     }
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -450,3 +450,10 @@ def test_nothing_to_train_on(tmp_path):
     with pytest.raises(DataError, match="training part of the split is empty"):
         fit(small(), toy(), Split(np.empty(0, int), np.arange(3), "window"), run_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_run_of_the_same_network_with_other_options_is_refused(tmp_path):
+    fit(small(), toy(), half(toy()), config=replace(QUICK, epochs=1), run_dir=tmp_path, progress=False)
+    with pytest.raises(DataError, match="holds another run") as caught:  # same shapes, another dropout
+        fit(small(dropout=0.1), toy(), half(toy()), config=replace(QUICK, epochs=1), run_dir=tmp_path, progress=False)
+    one_line(caught)
