@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ecglib import CLASSES, __version__, models, source
+from ecglib import CLASSES, __version__, models, networks, source
 from ecglib.evaluation import predict, report
 from ecglib.splits import shared_samples, split
 from ecglib.training import TrainConfig, fingerprint, fit
@@ -75,8 +75,7 @@ def train_some(work: Path, worker: int, workers: int, until: float, width: int) 
         config = TrainConfig(**{**CONFIG.__dict__, "seed": seed})
         name = key(rule, level, fold, seed)
         run = fit(model, windows[rule], part, config=config, run_dir=work / "runs" / name, progress=False)
-        notes = {"rule": rule, "database": "mitdb", "run": {k: v for k, v in run.record.items() if k != "history"}}
-        notes["patients_held_out"] = sorted(set(windows[rule].patient[part.test])) if level == "patient" else []
+        notes = networks.notes_of(run, windows[rule], part, rule=rule)
         models.save(run.model, work / f"{name}.safetensors", notes=notes)
         # what is scored is the checkpoint as a reader will load it
         logits = predict(models.load(work / f"{name}.safetensors"), windows[rule].x[part.test])

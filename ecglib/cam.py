@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ecglib import WINDOW
 from ecglib.errors import DataError
+from ecglib.modes import evaluating
 
 PADDED = 768  #: samples that the CNN sees: the window and 24 reflected samples at each end
 
@@ -48,7 +49,7 @@ def class_activation_map(model: Any, x: Tensor, target: int | Tensor | None = No
     head = getattr(model, "head", None)
     if not isinstance(head, nn.Linear) or not hasattr(model, "feature_map"):
         raise DataError(f"{type(model).__name__} has no linear head on a pooled feature_map; use grad_cam instead")
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         f = model.feature_map(x)  # (N, K, steps)
         maps = torch.einsum("ck,nkt->nct", head.weight[:, : f.shape[1]], f)
     return maps if target is None else maps[torch.arange(len(x)), class_index(target, x, maps.shape[1])]
@@ -81,7 +82,7 @@ def grad_cam(model: Any, x: Tensor, target: int | Tensor, *, relu: bool = False)
         kept.append(original(signal).detach().requires_grad_())  # back-propagate to the map and no further
         return kept[-1]
 
-    with _evaluating(model), torch.enable_grad():
+    with evaluating(model), torch.enable_grad():
         own = {k: v for k, v in vars(model).items() if k == "feature_map"}
         try:
             vars(model)["feature_map"] = record  # shows before the class's method, or a submodule of that name
@@ -132,21 +133,6 @@ def step_edges(steps: int = 48, *, length: int = WINDOW) -> Tensor:
 
 
 # Internals -----------------------------------------------------------------------------------------------------
-
-
-class _evaluating:
-    """Hold a model in eval mode, each module's own mode restored afterwards."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.modes = [(m, m.training) for m in model.modules()]
-        self.model = model
-
-    def __enter__(self) -> None:
-        self.model.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for module, mode in self.modes:
-            module.training = mode
 
 
 def class_index(target: int | Tensor, x: Tensor, n_classes: int) -> Tensor:

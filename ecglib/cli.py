@@ -77,7 +77,7 @@ def train(
     """Train a network, score it on the held-out part, write checkpoint and scores."""
     import json
 
-    from ecglib import evaluation, models, training
+    from ecglib import evaluation, models, networks, training
     from ecglib.splits import split
     from ecglib.windows import cut_database
 
@@ -88,8 +88,7 @@ def train(
         raise DataError(f"the split {level!r} leaves nothing to test on; choose another level or fewer folds")
     config = training.TrainConfig(epochs=epochs, draws=draws, batch_size=64, seed=seed)
     run = training.fit(network, windows, part, config=config, run_dir=out)
-    held_out = sorted(set(windows.patient[part.test])) if level in {"patient", "ds1-ds2"} else []
-    notes = {"rule": rule.value, "database": database, "run": run.record, "patients_held_out": held_out}
+    notes = networks.notes_of(run, windows, part, rule=rule.value) | {"run": run.record}
     path = models.save(run.model, out / "model.safetensors", notes=notes)
     guess = evaluation.predict(models.load(path), windows.x[part.test]).argmax(1)
     scored = evaluation.report(windows.y[part.test], guess, groups=windows.patient[part.test])

@@ -17,6 +17,7 @@ from torch import nn
 
 from ecglib import CLASSES
 from ecglib.errors import DataError
+from ecglib.modes import evaluating
 
 _SCORES = [
     "accuracy",
@@ -154,16 +155,11 @@ def report(
 def predict(model: nn.Module, x: np.ndarray, *, batch_size: int = 512) -> np.ndarray:
     """Logits (N, n_classes), float32, of windows ``x`` (N, 1, 720), on whatever device the model lives."""
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            parts = [
-                model(torch.from_numpy(x[i : i + batch_size]).to(device)).float().cpu().numpy()
-                for i in range(0, len(x), batch_size)
-            ]
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.inference_mode():
+        parts = [
+            model(torch.from_numpy(x[i : i + batch_size]).to(device)).float().cpu().numpy()
+            for i in range(0, len(x), batch_size)
+        ]
     if not parts:
         raise DataError("there are no windows to predict")
     return np.concatenate(parts)

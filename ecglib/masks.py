@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ecglib.cam import class_index
 from ecglib.errors import DataError, check_name
-from ecglib.recurrent import differentiable_rnn
+from ecglib.modes import differentiable_rnn
 
 Score = Callable[[Tensor], Tensor]
 

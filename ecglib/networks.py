@@ -38,9 +38,12 @@ _SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+_TRAINED_BY = ("models", "training", "run_state", "windows", "windowset", "splits")  # a change of these trains anew
+
+
 def train_phantom(source: Source, *, progress: bool) -> None:
     """Train the small networks of an embedded build, one for each level of split; about a minute on two cores."""
-    code = [p.read_bytes() for name in ("models", "training", "windows", "splits") for p in _code(name)]
+    code = [p.read_bytes() for name in _TRAINED_BY for p in _code(name)]
     settings = f"{source.fingerprint()} {_SMALL} {_DRAWN}".encode()
     key = hashlib.sha256(b"".join([settings, *code])).hexdigest()[:12]
     where = work_folder() / f"phantom-{key}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ecglib import CLASSES, FS, WINDOW, phantom
 from ecglib.databases import data_root, folder, record_names
@@ -139,6 +140,15 @@ def one_line():
             assert part in message
 
     return check
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: recurrent loops on a busy machine crawl on more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,7 @@ from ecglib import cam, models
 from ecglib.cam import class_activation_map, grad_cam, step_edges, upsample
 from ecglib.errors import DataError
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

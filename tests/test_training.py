@@ -28,12 +28,7 @@ from ecglib.windows import WindowSet
 QUICK = TrainConfig(epochs=4, batch_size=16, draws=32, lr=5e-3, device="cpu", seed=2)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def toy(n=40, seed=0, classes=3):
