@@ -7,22 +7,27 @@ when only a part of it is read, so that a time names the same beat everywhere in
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from ecglib import FS, wfdb_files
+from ecglib import FS, signals, wfdb_files
 from ecglib.databases import database, folder, record_names
 from ecglib.errors import DataError, check_name
+from ecglib.signals import resample
+
+__all__ = [
+    "BEAT_SYMBOLS", "Record", "annotated", "open_record", "read_annotations", "read_record", "read_signal", "resample",
+]  # fmt: skip
 
 #: WFDB codes that mark a heart beat (https://archive.physionet.org/physiobank/annotations.shtml)
 BEAT_SYMBOLS = frozenset("N L R B A a J S V r F e j n E / f Q ?".split())
 
-_PAD_S = 0.5  # signal read beyond both ends of a part before resampling, so that the filter has no edge there
-_TAPS = 12  # samples, at the slower rate, that it must hold: the filter of scipy reaches 10 to either side
+_SHORT_S = 3600.0  # a record up to this long is read whole
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,36 @@ def read_annotations(name: str, record: str, *, root: str | os.PathLike[str] | N
     header = wfdb_files.header(path)
     if not Path(f"{path}.atr").is_file():
         raise DataError(f"record {record} has no annotations {record}.atr in {path.parent}; fetch it")
-    return _assemble(path, header, database=name, signal=np.empty(0, np.float32), fs=header.fs, lead="")
+    return _assemble(path, header, database=name, fs=header.fs)
+
+
+def annotated(
+    name: str,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    records: Iterable[str] | None = None,
+    progress: bool = False,
+) -> Iterator[Record]:
+    """`read_annotations` of some or all (``records`` None) records of a database, one after the other."""
+    names = record_names(name, root) if records is None else list(records)
+    for record in tqdm(names, desc=f"annotations of {name}", disable=not progress):
+        yield read_annotations(name, record, root=root)
+
+
+def read_signal(
+    name: str, record: str, *, root: str | os.PathLike[str] | None = None, start: float = 0.0, stop: float | None = None
+) -> tuple[np.ndarray, float]:
+    """Read a stretch of a record's lead at 360 Hz and nothing else: the samples (T,) in mV, and the time of the first, s.
+
+    Of a record up to an hour long all is read, which is what its checksum is for; of a longer one the stretch.
+    A stretch that is flat comes as it is, one without any value as NaN: in a day there are such minutes.
+    """
+    path = folder(name, root) / record
+    header = wfdb_files.header(path)
+    if (header.sig_len or 0) <= _SHORT_S * header.fs:
+        start, stop = 0.0, None
+    part = signals.read(path, header, start=start, stop=stop, fs=FS, lead=None, strict=False)
+    return part.signal, part.start
 
 
 def open_record(
@@ -143,117 +177,45 @@ def open_record(
     return _read(path, database="", start=start, stop=stop, fs=fs, lead=lead)
 
 
-def resample(signal: np.ndarray, *, native_fs: float, fs: float) -> np.ndarray:
-    """Resample (T,) from ``native_fs`` to ``fs`` Hz by a polyphase filter; sample ``k`` of the result is at ``k / fs``.
-
-    `scipy.signal.resample_poly` centres its linear-phase filter, so nothing shifts in time, and the ratio of the
-    rates is kept exact, so nothing drifts either.
-    """
-    ratio = Fraction(str(fs)) / Fraction(str(native_fs))
-    if ratio == 1:
-        return np.asarray(signal, np.float32)
-    if max(ratio.numerator, ratio.denominator) > 50_000:
-        raise DataError(f"cannot resample {native_fs} Hz to {fs} Hz: give rates whose ratio is a small fraction")
-    from scipy.signal import resample_poly
-
-    return resample_poly(signal, ratio.numerator, ratio.denominator, padtype="line").astype(np.float32)
-
-
 # Internals -----------------------------------------------------------------------------------------------------
 
 
 def _read(path: Path, *, database: str, start: float, stop: float | None, fs: float, lead: str | None) -> Record:
     header = wfdb_files.header(path)
-    length, native = header.sig_len or 0, float(header.fs)
-    channel, lead = _choose_lead(header, lead)
-    if not np.isfinite(fs) or fs <= 0:
-        raise DataError(f"fs is {fs}; give a positive sampling rate in Hz")
-    if not length:
-        raise DataError(f"the header of record {path.name} gives no number of samples; correct it")
-    duration = length / native
-    end = duration if stop is None else min(float(stop), duration)
-    low, high = (np.ceil(t * fs - 1e-6) for t in (start, end))  # a time k / fs is a float: it means sample k
-    if not (start >= 0 and low < high):  # also where one of them is NaN
-        what = f"no sample of record {path.name}, which lasts {duration:g} s, lies from {start} s to {end:g} s"
-        raise DataError(f"{what}; give 0 <= start < stop")
-    low, high = int(low), int(high)
-    wfdb_files.check_size(path, header)
-
-    # The part begins on a sample that both rates share, so that every part lies on the same grid as the whole.
-    ratio = Fraction(str(fs)) / Fraction(str(native))
-    pad = max(_PAD_S, _TAPS / min(fs, native))
-    first = max(0, int((start - pad) * native)) // ratio.denominator * ratio.denominator
-    last = min(length, int(np.ceil((end + pad) * native)))
-    raw = wfdb_files.samples(path, header, channel=channel, first=first, last=last)
-    inside = slice(int(start * native) - first, int(np.ceil(end * native)) - first)
-    signal, missing = _bridge(raw, inside, name=path.name, lead=lead)
-    signal = resample(signal, native_fs=native, fs=fs)
-    offset = int(first * ratio)  # index of signal[0] on the grid of the whole file
-    part = np.ascontiguousarray(signal[low - offset : high - offset])
-    record = _assemble(path, header, database=database, signal=part, fs=fs, lead=lead, start=low / fs, missing=missing)
+    part = signals.read(path, header, start=start, stop=stop, fs=fs, lead=lead)
+    record = _assemble(path, header, database=database, fs=fs, part=part)
     if start == 0 and stop is None:
         return record
+    end = part.stop
     beats = record.beats[(record.beats.time >= start) & (record.beats.time < end)]
     overlap = (record.rhythms.stop > start) & (record.rhythms.start < end)
     within = (record.marks.time >= start) & (record.marks.time < end)  # type: ignore[union-attr]
     return replace(record, beats=beats, rhythms=record.rhythms[overlap], marks=record.marks[within])  # type: ignore[index]
 
 
-def _assemble(
-    path: Path,
-    header: Any,
-    *,
-    database: str,
-    signal: np.ndarray,
-    fs: float,
-    lead: str,
-    start: float = 0.0,
-    missing: int = 0,
-) -> Record:
+def _assemble(path: Path, header: Any, *, database: str, fs: float, part: signals.Part = signals.NOTHING) -> Record:
     """Join a signal with the annotation file beside it."""
     native = float(header.fs)
     marks = wfdb_files.marks(path, native)
     duration = (header.sig_len or 0) / native
     end = duration or (float(marks.time[-1]) if len(marks) else 0.0)
-    is_beat = np.isin(marks.symbol, list(BEAT_SYMBOLS))
-    is_rhythm = (marks.symbol == "+") & np.asarray(np.char.startswith(marks.aux, "("))
-    onset = marks.time[is_rhythm]
+    is_beat = wfdb_files.by_symbol(marks.symbol, dict.fromkeys(BEAT_SYMBOLS, True), other=False)
+    changes = marks[wfdb_files.by_symbol(marks.symbol, {"+": True}, other=False)]
+    changes = changes[np.char.startswith(changes.aux, "(")]
+    onset = changes.time
     offset = np.append(onset[1:], end) if len(onset) else onset
-    labels = np.char.lstrip(marks.aux[is_rhythm], "(")
+    labels = np.char.lstrip(changes.aux, "(")
     return Record(
-        signal=signal,
+        signal=part.signal,
         fs=float(fs),
-        lead=lead,
+        lead=part.lead,
         beats=wfdb_files.table(time=marks.time[is_beat], symbol=marks.symbol[is_beat]),
         rhythms=wfdb_files.table(start=onset, stop=np.maximum(onset, offset), label=labels),
         name=path.name,
         database=database,
-        start=start,
+        start=part.start,
         duration=end,
         native_fs=native,
         marks=marks,
-        missing=missing,
+        missing=part.missing,
     )
-
-
-def _choose_lead(header: Any, lead: str | None) -> tuple[int, str]:
-    names = [str(n) for n in (header.sig_name or [])]
-    if not names:
-        raise DataError(f"record {header.record_name} has no signals; only its annotations can be read")
-    wanted = lead or ("MLII" if "MLII" in names else names[0])
-    check_name("lead", wanted, names, hint=f"leads of record {header.record_name}")
-    return names.index(wanted), wanted
-
-
-def _bridge(signal: np.ndarray, inside: slice, *, name: str, lead: str) -> tuple[np.ndarray, int]:
-    """Fill missing samples by straight lines; a part with nothing in it is an error, not a line."""
-    bad = ~np.isfinite(signal)
-    if bad[inside].all():
-        raise DataError(f"lead {lead} of record {name} holds no values in this part; choose another lead or part")
-    if bad.any():
-        index = np.arange(len(signal))
-        signal = signal.copy()
-        signal[bad] = np.interp(index[bad], index[~bad], signal[~bad])
-    if signal.max() == signal.min():
-        raise DataError(f"lead {lead} of record {name} is flat in this part; choose another lead or part")
-    return signal, int(bad[inside].sum())

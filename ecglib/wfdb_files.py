@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,36 +83,91 @@ def table(**columns: np.ndarray) -> np.recarray:
     return np.rec.fromarrays(list(columns.values()), names=list(columns))  # type: ignore[call-overload]
 
 
+def by_symbol(symbols: np.ndarray, table: Mapping[str, Any], *, other: Any) -> np.ndarray:
+    """``table[symbol]`` of every symbol (N,), ``other`` where it has none.
+
+    >>> by_symbol(np.array(["N", "V", "|"]), {"N": 0, "V": 1}, other=-1).tolist()
+    [0, 1, -1]
+    """
+    # By code point: a day of beats looked up one by one in a dict takes longer than all else that is done with it.
+    values = np.full(129, other)
+    values[[ord(s) for s in table]] = list(table.values())
+    first, second = np.ascontiguousarray(symbols, "U2").view(np.uint32).reshape(-1, 2).T
+    return values[np.where((second == 0) & (first < 128), first, 128)]
+
+
 def marks(path: Path, fs: float) -> np.recarray:
     """All marks of ``<record>.atr`` sorted by time; none if there is no such file."""
-    import wfdb
-
     file = path.with_name(path.name + ".atr")
     if not file.is_file():
-        samples, symbols, aux = np.empty(0, int), np.empty(0, "U1"), np.empty(0, "U1")
-    else:
-        _check_annotations(file)
-        try:
+        return table(time=np.empty(0), symbol=np.empty(0, "U2"), aux=np.empty(0, "U1"))
+    raw = file.read_bytes()
+    _check_annotations(file.name, raw)
+    # Files that define symbols or a time resolution of their own are rare and left to wfdb.
+    sample, symbol, aux, own_fs = _by_wfdb(path) if b"## " in raw else _by_word(file.name, raw)
+    order = np.argsort(sample, kind="stable")
+    return table(time=sample[order] / (own_fs or fs), symbol=symbol[order], aux=aux[order])
+
+
+# Internals -----------------------------------------------------------------------------------------------------
+
+_SKIP, _AUX = 59, 63  # the two codes that are followed by words of their own
+_Marks = tuple[np.ndarray, np.ndarray, np.ndarray, float]  # sample, symbol, note, rate of the samples (0: the record's)
+
+
+def _by_word(name: str, raw: bytes) -> _Marks:
+    """Marks of an ordinary file, all words at once.
+
+    wfdb goes from mark to mark, 5 us each: a minute for the ten million of the long-term databases, 2 s here.
+    The format: https://wfdb.io/spec/annotation-files.html.
+    """
+    from wfdb.io.annotation import ann_label_table
+
+    word = np.frombuffer(raw, "<u2").astype(np.int64)
+    code, value = word >> 10, word & 1023
+    is_mark, step, notes, after = code < _SKIP, np.where(code < _SKIP, value, 0), [], 0
+    for i in np.flatnonzero((code == _SKIP) | (code == _AUX)):
+        if i < after:  # a word of the one before, no code
+            continue
+        after = i + (3 if code[i] == _SKIP else 1 + (value[i] + 1) // 2)
+        if after > len(word):
+            raise DataError(f"{name} ends within a mark; fetch it again")
+        is_mark[i:after], step[i:after] = False, 0
+        if code[i] == _SKIP:  # a long step, its high word first
+            step[i] = np.int32((word[i + 1] << 16 | word[i + 2]) - (word[i + 1] >> 15 << 32))
+        else:
+            notes.append((i, raw[2 * i + 2 : 2 * i + 2 + value[i]].decode("latin-1").rstrip("\0")))
+    mark = np.flatnonzero(is_mark)
+    mark = mark[: np.flatnonzero(word[mark] == 0)[0]]  # the word 0 ends the file
+    aux = np.full(len(mark), "", f"U{max([len(note) for _, note in notes], default=1) or 1}")
+    for i, note in notes:
+        aux[np.searchsorted(mark, i) - 1] = note  # it belongs to the mark before
+    symbols = np.full(_SKIP, "", "U2")
+    symbols[ann_label_table.label_store.to_numpy(int)] = ann_label_table.symbol.to_numpy(str)
+    return np.cumsum(step)[mark], symbols[code[mark]], aux, 0.0
+
+
+def _by_wfdb(path: Path) -> _Marks:
+    import wfdb
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pandas about wfdb's own code, once a file
             found = wfdb.rdann(str(path), "atr")
-        except Exception as error:  # wfdb raises whatever its parser trips over
-            raise DataError(f"cannot read the annotations {path.name}.atr: {_line(error)}; fetch it again") from error
-        order = np.argsort(found.sample, kind="stable")
-        samples = found.sample[order]
-        symbols = np.asarray(found.symbol, "U2")[order] if len(order) else np.empty(0, "U1")
-        aux = np.char.rstrip(np.asarray(found.aux_note, str), "\x00")[order] if len(order) else np.empty(0, "U1")
-        fs = found.fs or fs  # an annotation file may count in ticks of its own
-    return table(time=samples / fs, symbol=symbols, aux=aux)
+    except Exception as error:  # wfdb raises whatever its parser trips over
+        raise DataError(f"cannot read the annotations {path.name}.atr: {_line(error)}; fetch it again") from error
+    aux = [note.rstrip("\0") for note in found.aux_note]
+    return found.sample, np.asarray(found.symbol, "U2"), np.asarray(aux or [""], str)[: len(aux)], float(found.fs or 0)
 
 
 _DEFINITION = re.compile(rb"## (time resolution: \d+\.?\d*|annotation type definitions|end of definitions)\0?")
 
 
-def _check_annotations(file: Path) -> None:
+def _check_annotations(name: str, raw: bytes) -> None:
     """Refuse what wfdb would read as a few odd beats (a text, half a file) or never finish to read (a broken header)."""
-    raw = file.read_bytes()
     notes = (raw[m.end() :][: m[1][0]] for m in re.finditer(rb"\x00\x58(.)\xfc(?=## )", raw, re.DOTALL))
     if len(raw) % 2 or raw[-2:] != b"\0\0" or not all(map(_DEFINITION.fullmatch, notes)):
-        raise DataError(f"{file.name} is no whole annotation file ({len(raw)} bytes); fetch it again")
+        raise DataError(f"{name} is no whole annotation file ({len(raw)} bytes); fetch it again")
 
 
 def _line(error: BaseException) -> str:

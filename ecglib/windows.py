@@ -1,39 +1,37 @@
 """Windows of two seconds and their labels, cut from records by a named rule.
 
-``"deck"`` is the rule that reproduces the published counts; ``"clean"`` is ours and removes what the published rule
-lets a network learn besides the rhythm: the place of the R peak, the rhythm before, and overlap between blocks.
+Labels come from annotations alone (`labels`), signals when they are wanted (`fill`), so that a database of a hundred days
+passes through the memory of a laptop.
 """
 
 from __future__ import annotations
 
 import os
-import zlib
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
 from tqdm import tqdm
 
 from ecglib import CLASSES, FS, WINDOW
 from ecglib.databases import record_names
 from ecglib.errors import DataError, check_name
-from ecglib.records import BEAT_SYMBOLS, Record, read_annotations, read_record
+from ecglib.records import Record, annotated, read_signal
+from ecglib.rules import BEAT_CLASS, BLOCK_S, RHYTHM_CLASS, RULES, Labels, label
 from ecglib.windowset import HALF_S, WindowSet, concat, load_windows
 
-__all__ = ["RULES", "WindowSet", "at", "concat", "count_table", "cut", "cut_database", "load_windows"]
+__all__ = [
+    "BLOCK_S", "RULES", "WindowSet", "at", "concat", "count_table", "cut", "cut_database", "fill", "labels", "load_windows",
+]  # fmt: skip
 
-RULES: Mapping[str, str] = MappingProxyType(
-    {
-        "deck": "±1 s around each annotation: beats by their symbol, rhythms by the mark of their onset (as published)",
-        "clean": "inside one episode, no beat of another class, the labelled R peak anywhere from 0.5 to 1.5 s (ours)",
-    }
-)
-BLOCK_S = 60.0  #: no clean window crosses, or comes within half a window of, a multiple of this time
-_REACH_S = 1.5  # a clean R peak lies 0.5 to 1.5 s into its window, so no window reaches further than this from it
+#: the table's databases, and the classes for which it has a dash
+TABLE = {"mitdb": ("SBR",), "ltafdb": ("LBBB", "RBBB"), "ltdb": ("PAC", "AFIB", "SVTA", "SBR", "LBBB", "RBBB")}
 
-_BEAT_CLASS = {"N": 0, "V": 1, "A": 2, "L": 6, "R": 7}
-_RHYTHM_CLASS = {"AFIB": 3, "SVTA": 4, "SBR": 5}
+_PART_S = 3600.0  # signal read at once
+_GAP_S = 60.0  # a longer stretch without windows is not read
 
 
 def cut(record: Record, *, rule: str, seed: int = 0) -> WindowSet:
@@ -69,21 +67,12 @@ def cut(record: Record, *, rule: str, seed: int = 0) -> WindowSet:
     """
     check_name("rule", rule, RULES)
     _demand_beats(record)
-    label, anchor, centre = _deck(record) if rule == "deck" else _clean(record, seed)
-    first = np.round((centre - HALF_S - record.start) * FS).astype(int)
+    found = label(record, rule=rule, seed=seed)
+    first = _first(found.time, record.start)
     to_the_end = record.start + len(record.signal) / FS >= record.duration - 1 / FS
     inside = (first >= 0) & ((first + WINDOW <= len(record.signal)) | to_the_end)
-    label, anchor, centre, first = label[inside], anchor[inside], centre[inside], first[inside]
-    index = np.minimum(first[:, None] + np.arange(WINDOW), len(record.signal) - 1)  # past the end: the last value
-    n = len(label)
-    return WindowSet(
-        x=record.signal[index][:, None, :],
-        y=label.astype(np.int64),
-        record=np.full(n, record.name),
-        database=np.full(n, record.database),
-        time=centre,
-        anchor=anchor,
-    )
+    whole = _unfilled(found, record.name, record.database)[inside]
+    return replace(whole, x=_slices(record.signal, first[inside])[:, None, :])
 
 
 def at(record: Record, *, time: float) -> WindowSet:
@@ -97,9 +86,9 @@ def at(record: Record, *, time: float) -> WindowSet:
     anchor, symbol = float(record.beats.time[nearest]), str(record.beats.symbol[nearest])
     episode = np.flatnonzero((record.rhythms.start <= anchor) & (anchor < record.rhythms.stop))
     rhythm = str(record.rhythms.label[episode[-1]]) if len(episode) else ""
-    label = _BEAT_CLASS.get(symbol, -1)
-    if rhythm in _RHYTHM_CLASS and (symbol == "N" or (rhythm, symbol) == ("SVTA", "A")):
-        label = _RHYTHM_CLASS[rhythm]
+    label = BEAT_CLASS.get(symbol, -1)
+    if rhythm in RHYTHM_CLASS and (symbol == "N" or (rhythm, symbol) == ("SVTA", "A")):
+        label = RHYTHM_CLASS[rhythm]
     first = round((anchor - HALF_S - record.start) * FS)
     first = min(max(0, first), len(record.signal) - WINDOW)  # near an end of the record the beat is off the centre
     if first < 0:
@@ -114,6 +103,80 @@ def at(record: Record, *, time: float) -> WindowSet:
     )
 
 
+def labels(
+    name: str,
+    *,
+    rule: str,
+    root: str | os.PathLike[str] | None = None,
+    records: Iterable[str] | None = None,
+    per_record: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> WindowSet:
+    """Label every window of a database from its annotations alone.
+
+    Parameters
+    ----------
+    name, root : see `ecglib.records.read_record`
+    rule, seed : see `cut`
+    records : iterable of str, optional
+        All of them if not given.
+    per_record : int, optional
+        Keep at most that many windows of a class and record.
+    progress : bool
+        Show a progress bar over the records.
+
+    Returns
+    -------
+    WindowSet
+        Its ``x`` has shape (N, 1, 0); `fill` reads the signals of it or of any part of it.
+    """
+    check_name("rule", rule, RULES)
+    parts = []
+    for record in annotated(name, root=root, records=records, progress=progress):
+        part = _unfilled(label(record, rule=rule, seed=seed), record.name, record.database)
+        parts.append(part if per_record is None else part.subsample(per_record, seed=seed))
+    return concat(parts)
+
+
+def fill(windows: WindowSet, *, root: str | os.PathLike[str] | None = None, progress: bool = False) -> WindowSet:
+    """Read the signals of labelled windows, an hour at a time: a day needs no more memory than its windows do.
+
+    Parameters
+    ----------
+    windows : WindowSet
+        Of any records and databases, in any order; see `labels`.
+    root : path, optional
+        Data root.
+    progress : bool
+        Show a progress bar over the records.
+
+    Returns
+    -------
+    WindowSet
+        The same windows with ``x`` of shape (N, 1, 720), less those of which the lead holds no value (a warning
+        says how many).
+
+    Raises
+    ------
+    DataError
+        The signal of a record is not here, or damaged.
+    """
+    x = np.empty((len(windows), 1, WINDOW), np.float32)
+    recording, group = np.unique(np.stack([windows.database, windows.record], axis=1), axis=0, return_inverse=True)
+    for k, (database, record) in enumerate(tqdm(recording.tolist(), desc="signals", disable=not progress)):
+        index = np.flatnonzero(group == k)
+        index = index[np.argsort(windows.time[index], kind="stable")]
+        for part, start, stop in _parts(windows.time[index]):
+            signal, begin = read_signal(database, record, root=root, start=start, stop=stop)
+            x[index[part], 0] = _slices(signal, _first(windows.time[index[part]], begin))
+    there = np.isfinite(x[:, 0, 0])  # a part without a single value is all NaN
+    if there.all():
+        return replace(windows, x=x)
+    warnings.warn(f"{(~there).sum()} windows lie where their lead holds no value; they are left out", stacklevel=2)
+    return replace(windows, x=x)[there]
+
+
 def cut_database(
     name: str,
     *,
@@ -124,17 +187,14 @@ def cut_database(
     seed: int = 0,
     progress: bool = False,
 ) -> WindowSet:
-    """Cut every record of a database; ``per_record`` keeps at most that many windows of a class and record."""
-    check_name("rule", rule, RULES)
-    parts = []
-    records = record_names(name, root) if records is None else records
-    for r in tqdm(list(records), desc=f"windows of {name}", disable=not progress):
-        part = cut(read_record(name, r, root=root), rule=rule, seed=seed)
-        parts.append(part if per_record is None else part.subsample(per_record, seed=seed))
-    return concat(parts)
+    """Cut every record of a database: `labels`, then `fill`; arguments as of `labels`."""
+    found = labels(name, rule=rule, root=root, records=records, per_record=per_record, seed=seed)
+    return fill(found, root=root, progress=progress)
 
 
-def count_table(root: str | os.PathLike[str] | None = None, *, rule: str = "deck") -> pd.DataFrame:
+def count_table(
+    root: str | os.PathLike[str] | None = None, *, rule: str = "deck", progress: bool = False
+) -> pd.DataFrame:
     """Windows by class and database, from annotations alone.
 
     Returns
@@ -144,19 +204,15 @@ def count_table(root: str | os.PathLike[str] | None = None, *, rule: str = "deck
     """
     check_name("rule", rule, RULES)
     columns = {}
-    for name, dashes in (("mitdb", "SBR"), ("ltafdb", "LBBB RBBB"), ("ltdb", "PAC AFIB SVTA SBR LBBB RBBB")):
+    for name, dashes in TABLE.items():
         try:
-            records = record_names(name, root)
+            record_names(name, root)
         except DataError:
             continue
         counts = np.zeros(len(CLASSES))
-        for r in records:
-            record = read_annotations(name, r, root=root)
-            label = _deck(record)[0] if rule == "deck" else _clean(record, 0)[0]
-            counts += np.bincount(label, minlength=len(CLASSES))
-        columns[name] = pd.Series(counts, index=list(CLASSES)).mask(
-            np.isin(CLASSES, dashes.split() if rule == "deck" else [])
-        )
+        for record in annotated(name, root=root, progress=progress):
+            counts += np.bincount(label(record, rule=rule).y, minlength=len(CLASSES))
+        columns[name] = pd.Series(counts, index=list(CLASSES)).mask(np.isin(CLASSES, dashes if rule == "deck" else []))
     if not columns:
         record_names("mitdb", root)  # raises, and says how to get it
     return pd.DataFrame(columns)
@@ -172,72 +228,36 @@ def _demand_beats(record: Record) -> None:
         raise DataError(f"record {record.name} is at {record.fs:g} Hz; read it at fs={FS:g} to cut windows")
 
 
-def _codes(record: Record) -> tuple[np.ndarray, np.ndarray]:
-    """Native sample and class (-1: none of the eight) of every mark."""
-    marks = record.marks
-    assert marks is not None
-    beat = np.array([_BEAT_CLASS.get(s, -1) for s in marks.symbol], int)
-    rhythm = np.array([_RHYTHM_CLASS.get(a.lstrip("("), -1) if a else -1 for a in marks.aux], int)
-    is_rhythm = (marks.symbol == "+") & np.char.startswith(marks.aux, "(")
-    return np.round(marks.time * record.native_fs).astype(int), np.where(is_rhythm, rhythm, beat)
+def _unfilled(found: Labels, record: str, database: str) -> WindowSet:
+    n = len(found.y)
+    return WindowSet(
+        x=np.empty((n, 1, 0), np.float32),
+        y=found.y.astype(np.int64),
+        record=np.full(n, record),
+        database=np.full(n, database),
+        time=found.time,
+        anchor=found.anchor,
+    )
 
 
-def _deck(record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    sample, label = _codes(record)
-    second = round(record.native_fs)
-    # Rule A for every class of MITDB (and of records that are not in the table), for rhythms elsewhere.
-    rule_a = (label >= 0) & (sample >= second)
-    if record.database in {"ltafdb", "ltdb"}:
-        is_beat = np.isin(label, list(_BEAT_CLASS.values()))
-        rule_a &= ~is_beat
-        low, high = np.searchsorted(sample, sample - second), np.searchsorted(sample, sample + second, side="right")
-        change = np.cumsum(np.r_[False, label[1:] != label[:-1]]) if len(label) else np.empty(0, int)
-        pure = change[low] == change[high - 1] if len(label) else np.empty(0, bool)
-        inside = (sample - second >= sample[:1]) & (sample + second <= sample[-1:])
-        rule_b = is_beat & pure & inside
-    else:
-        rule_b = np.zeros(len(label), bool)
-    alone = np.bincount(label[rule_a], minlength=len(CLASSES)) == 1
-    rule_a &= ~alone[label]
-    keep = rule_a | rule_b
-    time = sample[keep] / record.native_fs
-    beat = np.searchsorted(record.beats.time, time - 1e-9)  # the labelled beat, or the first one after a rhythm mark
-    anchor = np.where(beat < len(record.beats), record.beats.time[np.minimum(beat, len(record.beats) - 1)], time)
-    return label[keep], anchor, time
+def _first(time: np.ndarray, start: float) -> np.ndarray:
+    """First sample of windows around ``time`` in a signal from ``start`` on: rounded alike wherever the signal begins."""
+    return np.round((time - HALF_S) * FS).astype(int) - round(start * FS)
 
 
-#: rhythms in which a beat class may be shown: its own pattern (B, T: ventricular bigeminy, trigeminy) is not another
-_HOSTS = {0: {"N"}, 1: {"N", "B", "T"}, 2: {"N", "AB"}, 3: {"AFIB"}, 4: {"SVTA"}, 5: {"N", "SBR"}, 6: {"N"}, 7: {"N"}}
-#: beats that may stand in the window beside the labelled one
-_COMPANY = {0: "N", 1: "NV", 2: "NA", 3: "N", 4: "NAaJS", 5: "N", 6: "L", 7: "R"}
+def _slices(signal: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Stretches of 720 samples from ``first`` on, (N, 720); past the end the last value goes on."""
+    view = sliding_window_view(signal, WINDOW) if len(signal) >= WINDOW else np.empty((1, WINDOW), np.float32)
+    x = view[np.minimum(first, len(view) - 1)]
+    for i in np.flatnonzero(first + WINDOW > len(signal)):
+        x[i] = signal[np.minimum(first[i] + np.arange(WINDOW), len(signal) - 1)]
+    return x
 
 
-def _clean(record: Record, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    marks, time, symbol = record.marks, record.beats.time, record.beats.symbol
-    assert marks is not None
-    rr = np.diff(time, prepend=np.nan, append=np.nan)  # beyond the ends it is unknown, not long
-    before, after = rr[:-1], rr[1:]
-    slow = (before >= 1.0) & (after >= 1.0)
-    brisk = (before >= 0.6) & (after >= 0.6) & (before < 1.0) & (after < 1.0)
-    episode = np.searchsorted(record.rhythms.start, time, side="right") - 1
-    known = len(record.rhythms) > 0
-    rhythm = np.where(episode >= 0, record.rhythms.label[episode], "") if known else np.full(len(time), "N")
-    from_s = record.rhythms.start[episode] if known else np.zeros(len(time))
-    to_s = record.rhythms.stop[episode] if known else np.full(len(time), record.duration)
-    whole = (time - _REACH_S >= np.maximum(from_s, 0)) & (time + _REACH_S <= np.minimum(to_s, record.duration))
-    own = {0: brisk, 5: slow | (rhythm == "SBR")}
-    symbol_of = {0: "N", 1: "V", 2: "A", 3: "N", 4: "NAaJS", 5: "N", 6: "L", 7: "R"}
-    label = np.full(len(time), -1)
-    shown = BEAT_SYMBOLS | {"!", "[", "]", "x"}  # flutter waves and blocked P waves speak of a rhythm as beats do
-    for c in range(len(CLASSES)):
-        alien = marks.time[np.isin(marks.symbol, list(shown - set(_COMPANY[c])))]
-        alone = np.searchsorted(alien, time - _REACH_S) == np.searchsorted(alien, time + _REACH_S, side="right")
-        mine = np.isin(symbol, list(symbol_of[c])) & np.isin(rhythm, list(_HOSTS[c])) & alone & whole
-        label[mine & own.get(c, True)] = c
-    rng = np.random.default_rng([seed, zlib.crc32(f"{record.database}/{record.name}".encode())])
-    centre = time + HALF_S - rng.uniform(2 * HALF_S - _REACH_S, _REACH_S, len(time))
-    centre = np.round((centre - HALF_S) * FS) / FS + HALF_S  # on the grid of samples, so that time is exact
-    in_block = centre % BLOCK_S
-    label[(in_block < 2 * HALF_S) | (in_block > BLOCK_S - 2 * HALF_S)] = -1
-    keep = label >= 0
-    return label[keep], time[keep], centre[keep]
+def _parts(time: np.ndarray) -> Iterator[tuple[slice, float, float]]:
+    """Stretches to read for windows at sorted times: (windows, start s, stop s)."""
+    begin = 0
+    for i in range(1, len(time) + 1):
+        if i == len(time) or time[i] - time[i - 1] > _GAP_S or time[i] - time[begin] > _PART_S - 2 * HALF_S:
+            yield slice(begin, i), max(0.0, time[begin] - HALF_S - 1 / FS), time[i - 1] + HALF_S + 1 / FS
+            begin = i

@@ -24,7 +24,7 @@ class WindowSet:
     Attributes
     ----------
     x : ndarray of shape (N, 1, 720), float32
-        Millivolts.
+        Millivolts; (N, 1, 0) in a set of labels alone, whose signals `ecglib.windows.fill` reads when they are wanted.
     y : ndarray of shape (N,), int64
         Index into `ecglib.CLASSES`.
     record, database : ndarray of shape (N,), str

@@ -1,0 +1,177 @@
+"""Rules that turn the annotations of a record into labelled windows; no signal is needed for that.
+
+``"deck"`` reproduces the published counts; ``"clean"`` is ours and removes what the published rule lets a network learn
+besides the rhythm: the place of the R peak, the rhythm before, and overlap between blocks.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from ecglib import CLASSES, FS
+from ecglib.errors import check_name
+from ecglib.records import BEAT_SYMBOLS, Record
+from ecglib.wfdb_files import by_symbol
+from ecglib.windowset import HALF_S
+
+RULES: Mapping[str, str] = MappingProxyType(
+    {
+        "deck": "±1 s around each annotation: beats by their symbol, rhythms by the mark of their onset (as published)",
+        "clean": "inside one episode, no beat of another class, the labelled R peak anywhere from 0.5 to 1.5 s (ours)",
+    }
+)
+BLOCK_S = 60.0  #: no clean window crosses, or comes within half a window of, a multiple of this time
+_REACH_S = 1.5  # a clean R peak lies 0.5 to 1.5 s into its window, so no window reaches further than this from it
+
+BEAT_CLASS: Mapping[str, int] = MappingProxyType({"N": 0, "V": 1, "A": 2, "L": 6, "R": 7})  #: class of a beat's symbol
+RHYTHM_CLASS: Mapping[str, int] = MappingProxyType({"AFIB": 3, "SVTA": 4, "SBR": 5})  #: class of a rhythm's label
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labelled windows of one record: class, centre (s) and R peak of the labelled beat (s); shapes (N,)."""
+
+    y: np.ndarray
+    time: np.ndarray
+    anchor: np.ndarray
+
+
+def label(record: Record, *, rule: str, seed: int = 0) -> Labels:
+    """Label windows of a record by a rule; see `ecglib.windows.cut`.
+
+    Parameters
+    ----------
+    record : Record
+        With or without its signal.
+    rule : str
+        Key of `RULES`.
+    seed : int
+        Of the place of the R peak in the window ("clean" only).
+
+    Raises
+    ------
+    UnknownNameError
+        No such rule.
+    """
+    check_name("rule", rule, RULES)
+    if not len(record.beats):
+        return Labels(np.empty(0, int), np.empty(0), np.empty(0))
+    return _deck(record) if rule == "deck" else _clean(record, seed)
+
+
+@dataclass(frozen=True)
+class Clauses:
+    """What the deck's rules ask of each mark of a record, one flag a clause; shapes (M,).
+
+    Attributes
+    ----------
+    sample, label : ndarray of int
+        Place at the file's rate; class, -1 for a mark of none of the eight.
+    is_beat : ndarray of bool
+        The label is that of a beat, not of a rhythm.
+    begins : ndarray of bool
+        The window [t - 1 s, t + 1 s) does not begin before the record does.
+    company : ndarray of bool
+        The record has another mark of the class whose window begins in it.
+    between : ndarray of bool
+        The closed window lies between the first and the last annotation.
+    pure : ndarray of bool
+        Every annotation in the closed window (beat, rhythm, noise, comment) carries the same label.
+    """
+
+    sample: np.ndarray
+    label: np.ndarray
+    is_beat: np.ndarray
+    begins: np.ndarray
+    company: np.ndarray
+    between: np.ndarray
+    pure: np.ndarray
+
+
+def clauses(record: Record) -> Clauses:
+    """Ask every clause of the deck's rules of every mark of a record."""
+    marks = record.marks
+    assert marks is not None
+    sample, second = np.round(marks.time * record.native_fs).astype(int), round(record.native_fs)
+    label = by_symbol(marks.symbol, BEAT_CLASS, other=-1)
+    is_beat = label >= 0
+    for i in np.flatnonzero(marks.symbol == "+"):
+        label[i] = RHYTHM_CLASS.get(marks.aux[i][1:], -1) if marks.aux[i].startswith("(") else -1
+    begins = (label >= 0) & (sample >= second)
+    per_class = np.bincount(label[begins], minlength=len(CLASSES))
+    low, high = np.searchsorted(sample, sample - second), np.searchsorted(sample, sample + second, side="right")
+    change = np.cumsum(np.r_[False, label[1:] != label[:-1]])[: len(label)]  # grows wherever the label changes
+    return Clauses(
+        sample=sample,
+        label=label,
+        is_beat=is_beat,
+        begins=begins,
+        company=(label >= 0) & (per_class[label] != 1),
+        between=(sample - second >= sample[:1]) & (sample + second <= sample[-1:]),
+        pure=change[low] == change[high - 1] if len(label) else np.empty(0, bool),
+    )
+
+
+# Internals -----------------------------------------------------------------------------------------------------
+
+
+def _deck(record: Record) -> Labels:
+    c = clauses(record)
+    # Rule A for every class of MITDB (and of records that are not in the table), for rhythms elsewhere; else rule B.
+    by_b = c.is_beat & (record.database in {"ltafdb", "ltdb"})
+    keep = (c.label >= 0) & np.where(by_b, c.between & c.pure, c.begins & c.company)
+    time, peaks = c.sample[keep] / record.native_fs, record.beats.time
+    beat = np.searchsorted(peaks, time - 1e-9)  # the labelled beat, or the first one after a rhythm mark
+    anchor = np.where(beat < len(peaks), peaks[np.minimum(beat, len(peaks) - 1)], time)
+    return Labels(c.label[keep], time, anchor)
+
+
+#: rhythms in which a beat class may be shown: its own pattern (B, T: ventricular bigeminy, trigeminy) is not another
+_HOSTS = {0: {"N"}, 1: {"N", "B", "T"}, 2: {"N", "AB"}, 3: {"AFIB"}, 4: {"SVTA"}, 5: {"N", "SBR"}, 6: {"N"}, 7: {"N"}}
+#: beats that may stand in the window beside the labelled one
+_COMPANY = {0: "N", 1: "NV", 2: "NA", 3: "N", 4: "NAaJS", 5: "N", 6: "L", 7: "R"}
+#: beats that are labelled
+_SYMBOLS = {0: "N", 1: "V", 2: "A", 3: "N", 4: "NAaJS", 5: "N", 6: "L", 7: "R"}
+#: flutter waves and blocked P waves speak of a rhythm as beats do
+_SHOWN = BEAT_SYMBOLS | {"!", "[", "]", "x"}
+
+
+def _clean(record: Record, seed: int) -> Labels:
+    marks, time = record.marks, record.beats.time
+    assert marks is not None
+    rr = np.diff(time, prepend=np.nan, append=np.nan)  # beyond the ends it is unknown, not long
+    before, after = rr[:-1], rr[1:]
+    slow = (before >= 1.0) & (after >= 1.0)
+    brisk = (before >= 0.6) & (after >= 0.6) & (before < 1.0) & (after < 1.0)
+    episode = np.searchsorted(record.rhythms.start, time, side="right") - 1
+    known = len(record.rhythms) > 0  # a record without rhythm marks is taken to be in sinus rhythm
+    from_s = record.rhythms.start[episode] if known else np.zeros(len(time))
+    to_s = record.rhythms.stop[episode] if known else np.full(len(time), record.duration)
+    whole = (time - _REACH_S >= np.maximum(from_s, 0)) & (time + _REACH_S <= np.minimum(to_s, record.duration))
+
+    def among(rhythms: set[str]) -> np.ndarray:
+        if not known:
+            return np.full(len(time), "N" in rhythms)
+        return np.isin(record.rhythms.label, list(rhythms))[episode] & (episode >= 0)
+
+    own = {0: brisk, 5: slow | among({"SBR"})}
+    label = np.full(len(time), -1)
+    for c in range(len(CLASSES)):
+        mine = by_symbol(record.beats.symbol, dict.fromkeys(_SYMBOLS[c], True), other=False) & whole
+        mine &= among(_HOSTS[c]) & own.get(c, True)
+        if mine.any():
+            alien = marks.time[by_symbol(marks.symbol, dict.fromkeys(_SHOWN - set(_COMPANY[c]), True), other=False)]
+            alone = np.searchsorted(alien, time - _REACH_S) == np.searchsorted(alien, time + _REACH_S, side="right")
+            label[mine & alone] = c
+    rng = np.random.default_rng([seed, zlib.crc32(f"{record.database}/{record.name}".encode())])
+    centre = time + HALF_S - rng.uniform(2 * HALF_S - _REACH_S, _REACH_S, len(time))
+    centre = np.round((centre - HALF_S) * FS) / FS + HALF_S  # on the grid of samples, so that time is exact
+    in_block = centre % BLOCK_S
+    label[(in_block < 2 * HALF_S) | (in_block > BLOCK_S - 2 * HALF_S)] = -1
+    keep = label >= 0
+    return Labels(label[keep], centre[keep], time[keep])
