@@ -75,6 +75,8 @@ def grad_cam(model: Any, x: Tensor, target: int | Tensor, *, relu: bool = False)
     ----------
     Selvaraju et al., Grad-CAM, ICCV 2017, arXiv:1610.02391.
     """
+    if not hasattr(model, "feature_map"):
+        raise DataError(f"{type(model).__name__} has no feature_map to explain; use a network that has one")
     kept: list[Tensor] = []
     original = model.feature_map
 
@@ -104,7 +106,8 @@ def upsample(maps: Tensor, length: int = WINDOW) -> Tensor:
     Parameters
     ----------
     maps : Tensor of shape (..., steps)
-        Steps that divide the padded window of ``length + 48`` samples evenly.
+        Steps that divide the padded window of ``length + 48`` samples evenly, or else, as the 45 of a network without
+        padding do, the window itself.
     length : int
         Samples of the window.
 
@@ -115,7 +118,8 @@ def upsample(maps: Tensor, length: int = WINDOW) -> Tensor:
         sample 16 k - 16.5 of the window.  Stretching 48 steps over 720 samples instead, as the deck's remark suggests,
         displaces the map by up to 24 samples (67 ms) at the ends.
     """
-    steps, pad = maps.shape[-1], (PADDED - WINDOW) // 2
+    steps = maps.shape[-1]
+    pad = padding(steps, length)
     width = (length + 2 * pad) / steps  # samples in a step
     exact = torch.promote_types(maps.dtype, torch.float32)  # half precision cannot count to 720
     position = (torch.arange(length, device=maps.device, dtype=exact) + pad + 0.5) / width - 0.5
@@ -128,11 +132,17 @@ def upsample(maps: Tensor, length: int = WINDOW) -> Tensor:
 
 def step_edges(steps: int = 48, *, length: int = WINDOW) -> Tensor:
     """Borders of the map's steps in samples of the window, shape (steps + 1,); the outer ones lie in the padding."""
-    pad = (PADDED - WINDOW) // 2
+    pad = padding(steps, length)
     return torch.linspace(-pad, length + pad, steps + 1)
 
 
 # Internals -----------------------------------------------------------------------------------------------------
+
+
+def padding(steps: int, length: int = WINDOW) -> int:
+    """Samples that the network put before the window: 24, unless only the window itself divides into the steps."""
+    pad = (PADDED - WINDOW) // 2
+    return 0 if (length + 2 * pad) % steps and length % steps == 0 else pad
 
 
 def class_index(target: int | Tensor, x: Tensor, n_classes: int) -> Tensor:

@@ -1,20 +1,35 @@
-"""The network computes what its page says, and a checkpoint gives back what was saved or one clear line."""
+"""Each network computes what its page says, and a checkpoint gives back what was saved or one clear line."""
 
+import itertools
 import json
+import math
 import os
 import stat
 
+import numpy as np
 import pytest
+import scipy.signal
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from ecglib import models
+from ecglib import cam, models
 from ecglib.errors import DataError, UnknownNameError
-from ecglib.models.murugesan import Dropout
+from ecglib.models.layers import Dropout, pad_same
+from ecglib.models.zihlmann import LogSpectrogram
 
 NAME = "murugesan-gap"
 
+#: every network, and every option that changes its layers: (name, options)
+ALL = [
+    ("hannun", {}),
+    ("zihlmann", {}),
+    ("zihlmann", {"hop": 8}),
+    ("murugesan", {}),
+    ("murugesan", {"pad": 0}),
+    (NAME, {}),
+]
+IDS = ["-".join([name, *map(str, itertools.chain(*options.items()))]) for name, options in ALL]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,12 +50,26 @@ def awake(model, seed=5):
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for m in model.modules():
-            if isinstance(m, torch.nn.BatchNorm1d):
+            if isinstance(m, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
                 m.weight.copy_(0.5 + torch.rand(m.weight.shape, generator=g))
                 m.bias.copy_(0.3 * torch.randn(m.bias.shape, generator=g))
                 m.running_mean.copy_(0.2 * torch.randn(m.bias.shape, generator=g))
                 m.running_var.copy_(0.5 + torch.rand(m.bias.shape, generator=g))
     return model
+
+
+def warm(model, seed=6):
+    """Awake, with the running statistics of noise: without residual sums, others would let the signal die away."""
+    awake(model, seed).train()
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d)]
+    for m in norms:
+        m.momentum = 1.0
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model(torch.randn(16, 1, 720))
+    for m in norms:
+        m.momentum = 0.1
+    return model.eval()
 
 
 def same(a, b):
@@ -200,6 +229,373 @@ def test_windows_of_a_batch_do_not_meet(net, x):
         whole = net(x)
         single = torch.cat([net(x[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(whole, single, atol=1e-5, rtol=1e-5)
+
+
+# As published: every layer's length and channels, and the number of parameters
+
+
+def lengths(model, stages, samples=720):
+    """Output shapes of some modules, without the batch."""
+    seen: list[tuple[int, ...]] = []
+    handles = [m.register_forward_hook(lambda m, i, o: seen.append(tuple(o.shape[1:]))) for m in stages]
+    with torch.no_grad():
+        model(torch.zeros(1, 1, samples))
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def n_parameters(*modules):
+    return sum(p.numel() for m in modules for p in m.parameters())
+
+
+CHANNELS = [64] * 4 + [128] * 4 + [192] * 4 + [256] * 4 + [320]  # stem, block1, res2, res3, res4 …
+LENGTHS = {
+    0: [720, 360, 360, 180, 180, 90, 90, 45, 45, 22, 22, 11, 11, 5, 5, 2, 2],
+    24: [768, 384, 384, 192, 192, 96, 96, 48, 48, 24, 24, 12, 12, 6, 6, 3, 3],
+}
+
+
+@pytest.mark.parametrize("pad", LENGTHS)
+def test_lengths_of_ecgnet(pad):
+    model = models.build("murugesan", pad=pad)
+    stages = [model.stem, *model.blocks, *model.tail]
+    assert lengths(model, stages) == list(zip(CHANNELS, LENGTHS[pad], strict=True))
+    assert model.head[0].in_features == {0: 680, 24: 1000}[pad]
+    steps = {0: 45, 24: 48}[pad]
+    assert model.feature_map(torch.zeros(2, 1, 720)).shape == (2, 128, steps)
+    assert model.lstm_features(torch.zeros(2, 1, 720)).shape == (2, 40)
+
+
+def test_parameters_of_ecgnet():
+    model = models.build("murugesan", pad=0, n_classes=3)  # as published
+    convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv1d)]
+    main = [c for c in convolutions if c.kernel_size != (1,)]
+    assert len(main) - 3 == 33  # the four kernels of the stem are one layer
+    assert [c.out_channels for c in convolutions if c.kernel_size == (1,)] == [128, 192, 256, 320]
+    assert n_parameters(model) == 17_437_879
+    assert n_parameters(model.stem, model.blocks, model.tail, model.norm) == 17_017_536
+    assert n_parameters(model.lstm) == 29_440
+    assert n_parameters(model.head) == 681 * 500 + 501 * 100 + 101 * 3
+    to_res8 = [m for m in convolutions if m not in list(model.tail[1:].modules())]
+    to_res7 = [m for m in to_res8 if m not in list(model.tail.modules())]
+    millions = [round(sum(m.weight.numel() for m in some) / 1e6, 1) for some in (to_res7, to_res8)]
+    assert millions == [2.2, 3.2]
+    assert all(a.bias is not None for a in convolutions)
+    ours = n_parameters(models.build("murugesan"))
+    assert ours == 17_437_879 + 320 * 500 + 5 * 101  # a third step of the last map, five more classes
+
+
+FILTERS = [32] * 4 + [64] * 4 + [128] * 4 + [256] * 4
+STEPS = [768, 384, 384, 192, 192, 96, 96, 48, 48, 24, 24, 12, 12, 6, 6, 3]
+
+
+def test_lengths_and_parameters_of_hannun():
+    model = models.build("hannun")
+    assert lengths(model, [model.opening, *model.blocks]) == [(32, 768), *zip(FILTERS, STEPS, strict=True)]
+    assert lengths(model, [model.dense]) == [(3, 8)]  # a distribution for every 256 samples
+    assert sum(isinstance(m, torch.nn.Conv1d) for m in model.modules()) == 33
+    assert n_parameters(model) == 10_467_176
+    assert model.feature_map(torch.zeros(2, 1, 720)).shape == (2, 64, 48)
+
+
+def test_hannun_breaks_at_720():
+    model = models.build("hannun", pad=0, width=4)
+    with pytest.raises(DataError, match=r"sum of 23 and 22 steps.*multiple of 256 samples: pad 720 by 24") as caught:
+        model(torch.zeros(1, 1, 720))
+    one_line(caught)
+    seen = lengths(model, model.blocks[:9], samples=768)  # of 768 no padding is needed
+    assert seen[7] == (8, 48)
+    block = model.blocks[9]
+    assert (block.body(torch.zeros(1, 16, 45)).shape[-1], block.pool(torch.zeros(1, 16, 45)).shape[-1]) == (23, 22)
+    for samples in (256, 512, 1024):
+        assert model(torch.zeros(1, 1, samples)).shape == (1, 8)
+    with pytest.raises(DataError, match="steps"):
+        model(torch.zeros(1, 1, 640))
+
+
+@pytest.mark.parametrize(
+    ("hop", "steps"), [(32, [21, 11, 6, 3, 2]), (8, [83, 42, 21, 11, 6])], ids=["published", "hop 8"]
+)
+def test_lengths_and_parameters_of_zihlmann(hop, steps):
+    model = models.build("zihlmann", hop=hop)
+    expected = list(zip([1, 64, 96, 128, 160], [33, 17, 9, 5, 3], steps, strict=True))
+    assert lengths(model, [model.spectrogram, *model.blocks]) == expected
+    padded = [(1, 33, 23), (64, 17, 12), (96, 9, 6), (128, 5, 3), (160, 3, 2)]
+    if hop == 32:
+        assert lengths(model, [model.spectrogram, *model.blocks], samples=768) == padded
+    convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert [c.out_channels for c in convolutions] == [*[32] * 5, *[64] * 6, *[96] * 6, *[128] * 6, 160]
+    assert [c.stride for c in convolutions] == [*[(1, 1)] * 5, (2, 2)] * 4
+    assert n_parameters(*convolutions) == 4_841_248
+    # Each direction is a stack of its own: 0.79 M.  Joined after every layer they would have 0.95 M.
+    one = 4 * 100 * (480 + 100 + 2) + 2 * 4 * 100 * (100 + 100 + 2)
+    assert n_parameters(model.lstm_forward) == n_parameters(model.lstm_backward) == one == 394_400
+    joined = torch.nn.LSTM(480, 100, num_layers=3, bidirectional=True)
+    assert n_parameters(joined) == 948_800
+    assert n_parameters(model) == 5_635_752
+
+
+# What the layers compute
+
+
+@pytest.mark.parametrize(("hop", "samples"), [(32, 720), (8, 720), (32, 768)])
+def test_spectrogram_is_scipys(hop, samples):
+    x = np.random.default_rng(0).standard_normal((3, 1, samples)).cumsum(-1).astype(np.float32)
+    x[2, 0, :200] = 0.625  # a flat line has no power, and 0 stays
+    _, _, density = scipy.signal.spectrogram(x[:, 0].astype(float), fs=360, nperseg=64, noverlap=64 - hop)
+    expected = np.where(density > 0, np.log(np.where(density > 0, density, 1)), 0)
+    found = LogSpectrogram(hop)(torch.from_numpy(x))
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found[:, 0].numpy(), expected, rtol=1e-6, atol=1e-5)
+    assert (expected[2, :, 0] == 0).all()
+    assert abs(expected[:2]).min() > 1e-3
+
+
+def test_spectrogram_knows_frequency_power_and_time():
+    t = np.arange(720) / 360
+    x = np.where(t < 1, 0.5 * np.sin(2 * np.pi * 45 * t), 0.5 * np.sin(2 * np.pi * 90 * t))[None, None]
+    density = LogSpectrogram(32)(torch.from_numpy(x))[0, 0].exp()  # (33, 21), mV² / Hz
+    assert density.argmax(0).tolist() == [8] * 11 + [16] * 10  # bins of 5.625 Hz; segment 10 begins 40 samples earlier
+    assert float(density[:, 3].sum() * 5.625) == pytest.approx(0.125, rel=1e-6)  # mean square of the sine
+
+
+@pytest.mark.data
+def test_spectrogram_of_a_record_is_scipys(mitdb):
+    from ecglib.records import read_record
+
+    x = read_record("mitdb", "208", root=mitdb, stop=20.0).signal[:7200].reshape(10, 1, 720)
+    _, _, density = scipy.signal.spectrogram(x[:, 0].astype(float), fs=360, nperseg=64, noverlap=32)
+    found = LogSpectrogram(32)(torch.from_numpy(x))[:, 0].numpy()
+    np.testing.assert_allclose(found, np.log(density), rtol=1e-6, atol=1e-5)
+
+
+def test_a_flat_window_has_a_finite_gradient():
+    x = torch.zeros(1, 1, 720, requires_grad=True)
+    warm(models.build("zihlmann", width=4))(x).sum().backward()
+    assert float(x.grad.abs().max()) == 0
+
+
+@pytest.mark.parametrize(
+    ("length", "kernel", "stride", "zeros"),
+    [
+        (48, 16, 1, (7, 8)),
+        (48, 16, 2, (7, 7)),
+        (45, 16, 2, (7, 8)),
+        (6, 5, 2, (1, 2)),
+        (11, 5, 2, (2, 2)),
+        (9, 1, 2, (0, 0)),
+    ],
+)
+def test_padding_is_that_of_keras(length, kernel, stride, zeros):
+    x = torch.ones(1, 1, length)
+    padded = pad_same(x, kernel, stride)
+    assert padded[0, 0].tolist() == [0.0] * zeros[0] + [1.0] * length + [0.0] * zeros[1]
+    steps = F.conv1d(padded, torch.ones(1, 1, kernel), stride=stride).shape[-1]
+    assert steps == math.ceil(length / stride)
+    both = pad_same(torch.ones(1, 1, 4, length), kernel, stride)
+    assert both.shape[-1] == padded.shape[-1]
+
+
+def hannun_by_hand(w, x):
+    """Probabilities of Hannun's network at every 256 samples, in double precision, convolution by unfolding."""
+    w = {k: v.double() for k, v in w.items()}
+
+    def conv(h, name, stride=1):
+        kernel, steps = w[f"{name}.weight"], -(-h.shape[-1] // stride)
+        zeros = max(0, (steps - 1) * stride + 16 - h.shape[-1])
+        columns = F.pad(h, (zeros // 2, zeros - zeros // 2)).unfold(2, 16, stride)
+        return torch.einsum("nctk,ock->not", columns, kernel) + w[f"{name}.bias"][:, None]
+
+    def active(h, name):
+        scale = w[f"{name}.weight"] / (w[f"{name}.running_var"] + 1e-5).sqrt()
+        return ((h - w[f"{name}.running_mean"][:, None]) * scale[:, None] + w[f"{name}.bias"][:, None]).clamp(min=0)
+
+    x = x.double()
+    h = torch.cat([x[..., 1:25].flip(-1), x, x[..., -25:-1].flip(-1)], -1)
+    h = active(conv(h, "opening.0"), "opening.1")
+    for i in range(16):
+        at, stride = f"blocks.{i}.body", 1 + i % 2
+        first = 2 if i else 0
+        body = conv(active(h, f"{at}.0") if i else h, f"{at}.{first}", stride)
+        body = conv(active(body, f"{at}.{first + 1}"), f"{at}.{first + 4}")
+        if stride == 2:
+            h = torch.maximum(h[..., 0::2], h[..., 1::2])
+        if i in (4, 8, 12):
+            h = torch.cat([h, torch.zeros_like(h)], 1)
+        h = body + h
+    h = active(h, "closing.0").mT  # (N, 3, 8 width)
+    return (h @ w["dense.weight"].T + w["dense.bias"]).softmax(-1)
+
+
+def test_hannun_is_what_the_layers_say(x):
+    model = warm(models.build("hannun", width=4, seed=2))
+    three = hannun_by_hand(model.state_dict(), x)
+    assert three.shape == (3, 3, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x).double(), three.mean(1).log(), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(model(x).softmax(1).double(), three.mean(1), atol=1e-5, rtol=1e-4)
+    assert float(three.std(1).max()) > 0.01  # the three differ, so their mean says something
+
+
+def ecgnet_by_hand(model, x, pad):
+    """Logits of ECGNet written out as its authors' ``forward`` runs it, from the modules' weights."""
+    h = model.stem(F.pad(x, (pad, pad), mode="reflect"))
+    for i, block in enumerate([*model.blocks, *model.tail]):
+        body, skip = h, h
+        for layer in block.body:
+            body = layer(body)
+        if i % 2 == 0:
+            body, skip = F.max_pool1d(body, 2), F.max_pool1d(skip, 2)
+        if skip.shape[1] != body.shape[1]:
+            skip = F.conv1d(skip, block.skip.weight, block.skip.bias)
+        h = body + skip
+    recurrent, _ = model.lstm(x.view(-1, 12, 60))
+    z = torch.cat([model.norm(h).flatten(1), recurrent[:, -1]], 1)
+    for layer in model.head:
+        z = z @ layer.weight.T + layer.bias
+    return z
+
+
+@pytest.mark.parametrize("pad", [0, 24])
+def test_ecgnet_is_what_the_layers_say(x, pad):
+    model = warm(models.build("murugesan", width=8, pad=pad, seed=4))
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), ecgnet_by_hand(model, x, pad), atol=1e-5, rtol=1e-4)
+        kinds = [[type(m).__name__ for m in block.body] for block in model.tail]
+        assert kinds == [["BatchNorm1d", "ReLU", "Dropout", "Conv1d"] * 2] * 9
+        f, h = model.feature_map(x), model.lstm_features(x)
+        assert torch.equal(model.classify(f, h), model(x))
+        assert float(f.min()) < 0 < float(f.max())
+        other = x.flip(0) * 2
+        assert torch.equal(model(x, other), model.classify(f, model.lstm_features(other)))
+        assert not torch.equal(model(x, other), model(x))
+
+
+def test_zihlmann_averages_what_both_directions_say(x):
+    model = warm(models.build("zihlmann", width=4, hop=8, seed=1))
+    with torch.no_grad():
+        maps = model.blocks(model.spectrogram(x))  # (3, 20, 3, 6)
+        steps = maps.permute(0, 3, 1, 2).reshape(3, 6, 60)
+        ahead = model.lstm_forward(steps)[0]
+        back = model.lstm_backward(steps.flip(1))[0].flip(1)
+        expected = model.dense(torch.stack([torch.cat([ahead[:, t], back[:, t]], 1) for t in range(6)]).mean(0))
+        torch.testing.assert_close(model(x), expected, atol=1e-6, rtol=1e-5)
+        assert model(x).std() > 1e-3
+
+
+# Maps of the published networks
+
+
+def test_grad_cam_of_ecgnet_is_the_slope_of_its_logit(x):
+    model = warm(models.build("murugesan", width=4, seed=3)).double()
+    with torch.no_grad():
+        f, h = model.feature_map(x.double()), model.lstm_features(x.double())
+        slope = torch.zeros(3, 8)
+        for k in range(8):  # each unit raised by the same at every step: 48 times the mean of the slopes
+            up = f.clone()
+            up[:, k] += 1e-6
+            slope[:, k] = (model.classify(up, h)[:, 5] - model.classify(f, h)[:, 5]) / 1e-6 / 48
+    found = cam.grad_cam(model, x.double(), 5)
+    torch.testing.assert_close(found, torch.einsum("nk,nkt->nt", slope.double(), f), atol=1e-6, rtol=1e-3)
+    assert found.shape == (3, 48)
+    assert float(found.std()) > 1e-4
+    with pytest.raises(DataError, match=r"Murugesan has no linear head .*use grad_cam") as caught:
+        cam.class_activation_map(model, x.double(), 5)
+    one_line(caught)
+
+
+def test_the_45_steps_of_ecgnet_tile_the_window_itself():
+    model = models.build("murugesan", width=4, pad=0)
+    assert cam.grad_cam(model, torch.ones(2, 1, 720), 0).shape == (2, 45)
+    assert cam.step_edges(45).tolist() == list(range(0, 721, 16))
+    centres = torch.arange(45.0) * 16 + 7.5  # samples of the window
+    expected = torch.arange(720.0).clamp(7.5, 711.5)
+    torch.testing.assert_close(cam.upsample(centres), expected, atol=1e-4, rtol=0)
+    assert cam.step_edges(48)[[0, -1]].tolist() == [-24, 744]
+
+
+def test_maps_of_the_others(x):
+    model = warm(models.build("hannun", width=4))
+    assert cam.grad_cam(model, x, 2).shape == (3, 48)
+    for name in ("hannun", "zihlmann"):
+        with pytest.raises(DataError, match="has no linear head"):
+            cam.class_activation_map(models.build(name, width=4), x, 2)
+    with pytest.raises(DataError, match="Zihlmann has no feature_map") as caught:
+        cam.grad_cam(models.build("zihlmann", width=4), x, 2)
+    one_line(caught)
+
+
+# Every network
+
+
+@pytest.fixture(params=ALL, ids=IDS)
+def every(request):
+    """``make(**more)``: one of the networks, small unless ``width`` says otherwise."""
+    name, options = request.param
+    return lambda **more: models.build(name, **{"width": 4, **options, **more})
+
+
+def test_logits_of_every_network(every, x):
+    for n_classes in (1, 3, 8):
+        with torch.no_grad():
+            logits = warm(every(n_classes=n_classes))(x)
+        assert logits.shape == (3, n_classes)
+        assert torch.isfinite(logits).all()
+
+
+def test_windows_of_a_batch_do_not_meet_in_any(every, x):
+    model = warm(every())
+    with torch.no_grad():
+        whole, single = model(x), torch.cat([model(x[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(whole, single, atol=2e-5, rtol=1e-4)
+    assert float((whole[0] - whole[1]).abs().max()) > 1e-4
+
+
+def test_gradient_reaches_every_parameter_of_every_network(every, x):
+    model = warm(every()).train()
+    F.cross_entropy(model(x), torch.tensor([0, 3, 7])).backward()
+    for name, p in model.named_parameters():
+        assert p.grad is not None, name
+        assert torch.isfinite(p.grad).all(), name
+        if p.dim() > 1:  # a bias right before a batch norm has no effect in train mode
+            assert float(p.grad.abs().max()) > 1e-9, name
+    model.zero_grad()
+    F.cross_entropy(model.eval()(x), torch.tensor([0, 3, 7])).backward()
+    assert [n for n, p in model.named_parameters() if not float(p.grad.abs().max()) > 0] == []
+
+
+def test_seeds_of_every_network(every):
+    torch.manual_seed(42)
+    before = torch.get_rng_state()
+    a, b, c = (every(seed=s) for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert same(a, b)
+    weights = zip(a.named_parameters(), c.named_parameters(), strict=True)
+    assert [n for (n, p), (_, q) in weights if p.dim() > 1 and torch.equal(p, q)] == []
+
+
+def test_every_network_comes_back_from_its_checkpoint(every, x, tmp_path):
+    model = warm(every(n_classes=5, dropout=0.3))
+    again = models.load(models.save(model, tmp_path / "net"))
+    assert type(again) is type(model)
+    assert again.options == model.options
+    assert {m.p for m in again.modules() if isinstance(m, torch.nn.Dropout)} == {0.3}
+    with torch.no_grad():
+        torch.testing.assert_close(again(x), model(x), atol=2e-2, rtol=2e-2)
+    assert same(again, models.load(models.save(again, tmp_path / "twice")))
+
+
+def test_options_of_the_published_networks():
+    for name, option, bad in (
+        ("zihlmann", "hop", (0, 65)),
+        ("murugesan", "pad", (-1, 720)),
+        ("murugesan", "width", (6,)),
+    ):
+        for value in bad:
+            with pytest.raises(DataError, match=f"{option} is {value}") as caught:
+                models.build(name, **{option: value})
+            one_line(caught)
 
 
 # Dropout by bytes

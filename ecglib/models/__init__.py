@@ -18,11 +18,16 @@ from torch import nn
 
 from ecglib.errors import DataError, check_name
 from ecglib.files import write_atomically
-from ecglib.models.murugesan import MurugesanGAP
+from ecglib.models.hannun import Hannun
+from ecglib.models.murugesan import Murugesan, MurugesanGAP
+from ecglib.models.zihlmann import Zihlmann
 
-__all__ = ["MODELS", "MurugesanGAP", "build", "load", "metadata", "save"]
+__all__ = ["MODELS", "Hannun", "Murugesan", "MurugesanGAP", "Zihlmann", "build", "load", "metadata", "save"]
 
-MODELS = {"murugesan-gap": MurugesanGAP}
+#: three networks as published, and ours: ECGNet cut at its map of 48 steps
+MODELS: dict[str, type[nn.Module]] = {
+    "hannun": Hannun, "zihlmann": Zihlmann, "murugesan": Murugesan, "murugesan-gap": MurugesanGAP,
+}  # fmt: skip
 
 
 def build(name: str, *, n_classes: int = 8, seed: int = 0, **options: Any) -> nn.Module:
@@ -36,7 +41,7 @@ def build(name: str, *, n_classes: int = 8, seed: int = 0, **options: Any) -> nn
     seed : int
         Of the initial weights; the global generator is left as it was.
     **options
-        Of the network's constructor, such as ``width`` (channels of the stem).
+        Of the network's constructor, such as ``width`` (channels of the first convolution) or Zihlmann's ``hop``.
 
     Returns
     -------
