@@ -35,7 +35,8 @@ class Database:
     fs : float
         Native sampling rate in Hz.
     same_patient : mapping of str to str
-        Records that share a patient: record name to patient name (other records are their own patient).
+        Records that share a patient: record name to patient name, with its database if that is another one ("mitdb/100");
+        other records are their own patient.
     """
 
     name: str
@@ -48,8 +49,15 @@ class Database:
 
     def patient(self, record: str) -> str:
         """Patient identifier of a record, unique across databases."""
-        return f"{self.name}/{self.same_patient.get(record, record)}"
+        who = self.same_patient.get(record, record)
+        return who if "/" in who else f"{self.name}/{who}"
 
+
+# records of QTDB that are excerpts of another database's, by their names
+_EXCERPTS = {
+    "mitdb": "100 102 103 104 114 116 117 123 213 221 223 230 231 232 233",
+    "ltdb": "14046 14157 14172 15814",
+}
 
 DATABASES: Mapping[str, Database] = MappingProxyType(
     {
@@ -77,6 +85,9 @@ DATABASES: Mapping[str, Database] = MappingProxyType(
                 "QT Database",
                 250.0,
                 citation="Laguna, Mark, Goldberger & Moody, Computers in Cardiology 24:673-676, 1997",
+                same_patient=MappingProxyType(
+                    {f"sel{r}": f"{origin}/{r}" for origin, names in _EXCERPTS.items() for r in names.split()}
+                ),
             ),
             Database(
                 "phantom",

@@ -18,16 +18,21 @@ from torch import nn
 from ecglib import CLASSES
 from ecglib.errors import DataError
 from ecglib.modes import evaluating
+from ecglib.scores import SCORES, confusions, draws, ratio, score
 
-_SCORES = [
-    "accuracy",
-    "precision_macro",
-    "recall_macro",
-    "f1_macro",
-    "precision_weighted",
-    "recall_weighted",
-    "f1_weighted",
-]
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same windows: by score, ``difference`` (first minus second), its 95 % ``intervals``, and ``p``.
+
+    ``p`` is two-sided: twice the smaller share of bootstrap draws on one side of zero, the observed difference counted as
+    one of them, so that it is never 0; NaN without several patients, as the intervals are.
+    """
+
+    difference: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    p: dict[str, float]
+    n_groups: int
 
 
 @dataclass(frozen=True)
@@ -100,27 +105,15 @@ def report(
     -------
     Report
     """
-    y_true, y_pred = np.asarray(y_true, int), np.asarray(y_pred, int)
     k = len(classes)
-    if y_true.shape != y_pred.shape or y_true.ndim != 1 or not len(y_true):
-        raise DataError(f"expected two label vectors of one length, received {y_true.shape} and {y_pred.shape}")
-    lowest, highest = min(y_true.min(), y_pred.min()), max(y_true.max(), y_pred.max())
-    if lowest < 0 or highest >= k:
-        raise DataError(f"labels must lie in 0…{k - 1}; received {lowest}…{highest}")
-    if groups is not None and len(groups) != len(y_true):
-        raise DataError(f"expected a group for each of {len(y_true)} windows, received {len(groups)}")
-    names, member = np.empty(0), np.zeros(len(y_true), int)
-    if groups is not None:
-        names, member = np.unique(groups, return_inverse=True)
-    by_group = np.zeros((max(1, len(names)), k, k))
-    np.add.at(by_group, (member, y_true, y_pred), 1)
+    by_group = confusions(y_true, y_pred, groups=groups, n_classes=k)
+    n_groups = 0 if groups is None else len(by_group)
     confusion = by_group.sum(0)
-    scores, f1 = _scores(confusion[None])
-    nan = np.full((1, len(_SCORES)), np.nan), np.full((1, k), np.nan)
-    if len(names) > 1:
-        rng = np.random.default_rng(seed)
-        weight = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_boot)
-        drawn, drawn_f1 = _scores(np.tensordot(weight, by_group, axes=1))
+    scores, f1 = score(confusion[None])
+    nan = np.full((1, len(SCORES)), np.nan), np.full((1, k), np.nan)
+    if n_groups > 1:
+        weight = draws(n_groups, n_boot=n_boot, seed=seed)
+        drawn, drawn_f1 = score(np.tensordot(weight, by_group, axes=1))
         # a class whose patients were all left out of a draw has no F1 there
         drawn_f1 = np.where(np.tensordot(weight, by_group.sum(2), axes=1) > 0, drawn_f1, np.nan)
     else:
@@ -134,8 +127,8 @@ def report(
     true, predicted, hit = confusion.sum(1), confusion.sum(0), np.diag(confusion)
     table = pd.DataFrame(
         {
-            "precision": _ratio(hit, predicted),
-            "recall": _ratio(hit, true),
+            "precision": ratio(hit, predicted),
+            "recall": ratio(hit, true),
             "f1": f1[0],
             "f1_low": f1_low,
             "f1_high": f1_high,
@@ -144,11 +137,52 @@ def report(
         index=list(classes),
     )
     return Report(
-        scores=dict(zip(_SCORES, map(float, scores[0]), strict=True)),
-        intervals={s: (float(a), float(b)) for s, a, b in zip(_SCORES, low, high, strict=True)},
+        scores=dict(zip(SCORES, map(float, scores[0]), strict=True)),
+        intervals={s: (float(a), float(b)) for s, a, b in zip(SCORES, low, high, strict=True)},
         per_class=table,
         confusion=confusion.astype(int),
-        n_groups=len(names),
+        n_groups=n_groups,
+    )
+
+
+def compare(
+    y_true: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    groups: np.ndarray,
+    classes: Sequence[str] = CLASSES,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two models' predictions of the same windows by a paired bootstrap over patients.
+
+    Both are scored on the same draws of patients, so what makes a patient hard for both cancels: the interval of the
+    difference is narrower than those of the two scores, and the one to read.  It holds for other patients, not for
+    other seeds of the training (`ecglib.seeds.ranking`).
+
+    Parameters
+    ----------
+    y_true, first, second : array of int, shape (N,)
+        Indices into ``classes``: the truth, and the predictions of two models.
+    groups : array of shape (N,)
+        Patient of each window.
+    """
+    pair = np.stack([confusions(y_true, y, groups=groups, n_classes=len(classes)) for y in (first, second)])
+    whole = score(pair.sum(1))[0]  # (2, scores)
+    n = pair.shape[1]
+    drawn = np.full((1, len(SCORES)), np.nan)
+    if n > 1:
+        weight = draws(n, n_boot=n_boot, seed=seed)
+        drawn = np.subtract(*(score(np.tensordot(weight, by_group, axes=1))[0] for by_group in pair))
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    sides = np.minimum((drawn <= 0).sum(0), (drawn >= 0).sum(0))
+    p = np.minimum(1, 2 * (1 + sides) / (1 + n_boot)) if n > 1 else drawn[0]
+    return Comparison(
+        difference=dict(zip(SCORES, map(float, whole[0] - whole[1]), strict=True)),
+        intervals={s: (float(a), float(b)) for s, a, b in zip(SCORES, low, high, strict=True)},
+        p=dict(zip(SCORES, map(float, p), strict=True)),
+        n_groups=n,
     )
 
 
@@ -163,21 +197,3 @@ def predict(model: nn.Module, x: np.ndarray, *, batch_size: int = 512) -> np.nda
     if not parts:
         raise DataError("there are no windows to predict")
     return np.concatenate(parts)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros_like(part, float), where=whole > 0)
-
-
-def _scores(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (B, len(_SCORES)) and F1 by class (B, K) of confusion matrices (B, K, K)."""
-    hit = np.diagonal(confusion, axis1=1, axis2=2)  # (B, K)
-    true, predicted = confusion.sum(2), confusion.sum(1)
-    precision, recall = _ratio(hit, predicted), _ratio(hit, true)
-    f1 = _ratio(2 * hit, true + predicted)
-    occurs = (true + predicted) > 0
-    total = confusion.sum((1, 2))
-    columns = [_ratio(hit.sum(1), total)]
-    for weight in (occurs, true):
-        columns += [_ratio((value * weight).sum(1), weight.sum(1)) for value in (precision, recall, f1)]
-    return np.stack(columns, axis=1), f1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +17,50 @@ from ecglib.errors import DataError
 from ecglib.files import write_atomically
 
 
+@dataclass
+class State:
+    """What a run knows between two epochs, besides its weights and the optimiser's slots.
+
+    Attributes
+    ----------
+    history : list of dict
+        One row an epoch.
+    best : dict of str to Tensor
+        Weights of the best epoch so far; empty without validation.
+    seconds, learning_s : float
+        All of the time that the epochs took, and that of the steps alone (without validation), s.
+    machines : list of dict
+        Where epochs were trained: one entry, or more if the run was taken elsewhere.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    seconds: float = 0.0
+    learning_s: float = 0.0
+    machines: list[dict[str, Any]] = field(default_factory=list)
+
+
 def write(
-    run_dir: Path,
-    identity: dict[str, Any],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-    history: list[dict[str, float]],
-    seconds: float,
+    run_dir: Path, identity: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, state: State
 ) -> None:
     """Write ``state.safetensors``: weights, best weights so far, the optimiser's slots, and the history."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    tensors |= {f"best.{k}": v for k, v in best.items()}
+    tensors |= {f"best.{k}": v for k, v in state.best.items()}
     for i, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": v for k, v in slots.items()}
+        tensors |= {f"optimizer.{i}.{k}": v for k, v in slots.items() if v is not None}
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    head = {"identity": json.dumps(identity), "history": json.dumps(history), "seconds": str(seconds)}
+    told = {k: v for k, v in vars(state).items() if k != "best"}
+    head = {"identity": json.dumps(identity), "state": json.dumps(told)}
     write_atomically(run_dir / "state.safetensors", to_bytes(tensors, metadata=head))
 
 
 def resume(
     run_dir: Path, identity: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
-) -> tuple[int, list[dict[str, float]], dict[str, Tensor], float]:
-    """Take up the state of an earlier, unfinished run, if the folder has one of the same identity."""
+) -> State:
+    """Take up the state of an earlier run of the same identity, if the folder has one: into model and optimiser too."""
     path = run_dir / "state.safetensors"
     if not path.is_file():
-        return 0, [], {}, 0.0
+        return State()
     try:
         with safe_open(str(path), framework="pt") as file:
             head = file.metadata() or {}
@@ -62,5 +81,10 @@ def resume(
         number, slot = key.split(".", 1)
         slots.setdefault(int(number), {})[slot] = value.cpu() if slot == "step" else value
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    history = json.loads(head["history"])
-    return len(history), history, part("best."), float(head["seconds"])
+    return State(best=part("best."), **json.loads(head["state"]))
+
+
+def sweep(run_dir: Path) -> None:
+    """Delete what a process that was killed while writing has left."""
+    for part in [*run_dir.glob("state.safetensors.*.part"), *run_dir.glob("run.json.*.part")]:
+        part.unlink(missing_ok=True)

@@ -6,10 +6,12 @@ stand on both sides.  Every other level is stricter; each result names the level
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 
 from ecglib import CLASSES, FS, WINDOW
 from ecglib.errors import DataError, check_name
@@ -17,6 +19,8 @@ from ecglib.windows import BLOCK_S, HALF_S, WindowSet
 
 LEVELS = ("window", "block", "patient", "ds1-ds2")
 _FINEST = 20  # a single split is made of so many folds at most
+
+_SPREAD = "fold class train_patients test_patients train_windows test_windows patients gap"
 
 # de Chazal, O'Dwyer & Reilly, IEEE TBME 51:1196-1206, 2004; the paced records 102, 104, 107, 217 are in neither.
 DS1 = tuple("101 106 108 109 112 114 115 116 118 119 122 124 201 203 205 207 208 209 215 220 223 230".split())
@@ -50,9 +54,9 @@ def split(
     windows : WindowSet
     level : {"window", "block", "patient", "ds1-ds2"}
         "window" shuffles the windows of each class.  "block" keeps 60-s stretches of a record whole and leaves out
-        windows within half a window of a border, so no sample is on both sides.  "patient" keeps patients whole and
-        spreads each class over the folds as far as its patients allow.  "ds1-ds2" is de Chazal's fixed division of
-        MITDB.
+        windows within half a window of a border, so no sample is on both sides; a patient who is in two databases (an
+        excerpt in QTDB and the whole in MITDB) is one block.  "patient" keeps patients whole and spreads each class over
+        the folds as far as its patients allow (`spread` says how far).  "ds1-ds2" is de Chazal's fixed division of MITDB.
     folds : int, optional
         Number of folds for cross-validation; None gives a single split with ``test_fraction`` of each class (for
         "patient" and "block" as near to it as whole groups allow).  Ignored by "ds1-ds2".
@@ -89,6 +93,8 @@ def split(
         else:
             block = np.floor(windows.time / BLOCK_S).astype(int)
             group = np.char.add(np.char.add(_recording(windows), "@"), block.astype(str))
+            databases = pd.Series(windows.database).groupby(windows.patient).transform("nunique").to_numpy()
+            group = np.where(databases > 1, windows.patient, group)  # an excerpt and its whole are the same samples
             within = windows.time % BLOCK_S
             usable = (within >= 2 * HALF_S) & (within <= BLOCK_S - 2 * HALF_S)
         n_groups = len(np.unique(group[usable]))
@@ -103,21 +109,43 @@ def split(
 
 def shared_samples(windows: WindowSet, part: Split) -> np.ndarray:
     """Share of each test window's samples that also lie in a training window of the same record, shape (n_test,)."""
-    shared = np.zeros(len(part.test))
-    half = WINDOW // 2
-    recording, centre = _recording(windows), np.round(windows.time * FS).astype(int)
-    for record in np.unique(recording[part.test]):
-        train = part.train[recording[part.train] == record]
-        here = np.flatnonzero(recording[part.test] == record)
-        if not len(train):
-            continue
-        covered = np.zeros(max(centre[train].max(), centre[part.test[here]].max()) + half + 1, bool)
-        for c in centre[train]:
-            covered[max(0, c - half) : c + half] = True
-        total = np.r_[0, np.cumsum(covered)]
-        c = centre[part.test[here]]
-        shared[here] = (total[c + half] - total[np.maximum(0, c - half)]) / WINDOW
-    return shared
+    first = np.round(windows.time * FS).astype(np.int64) - WINDOW // 2
+    # records end to end on one axis, so far apart that no window meets the next record
+    first += _recording_number(windows) * (np.ptp(first) + 2 * WINDOW)
+    train, test = np.sort(first[part.train]), first[part.test]
+    if not len(train):
+        return np.zeros(len(test))
+    # windows are equally long, so each adds the samples up to the next one's first: covered[k] lie before train[k]
+    covered = np.r_[0, np.cumsum(np.minimum(np.diff(train), WINDOW))]
+
+    def before(sample: np.ndarray) -> np.ndarray:  # samples below it that a training window covers
+        last = np.searchsorted(train, sample) - 1
+        return np.where(last < 0, 0, covered[last] + np.minimum(sample - train[last], WINDOW))
+
+    return (before(test + WINDOW) - before(test)) / WINDOW
+
+
+def spread(windows: WindowSet, parts: Sequence[Split]) -> pd.DataFrame:
+    """Say how far a split spreads each class, and where it cannot.
+
+    Returns
+    -------
+    DataFrame
+        One row a fold and class: fold, class, train_patients, test_patients, train_windows, test_windows, patients (who
+        show the class at all), and gap: "" if both parts have the class, else "not in training", "not in test", "in
+        neither" or "nowhere" (no window at all).
+    """
+    patient, y = np.unique(windows.patient, return_inverse=True)[1], windows.y
+    gaps = {(0, 0): "in neither", (0, 1): "not in training", (1, 0): "not in test", (1, 1): ""}
+    rows = []
+    for part in parts:
+        for c, name in enumerate(CLASSES):
+            here = [i[y[i] == c] for i in (part.train, part.test, np.arange(len(y)))]
+            n_train, n_test, n = map(len, here)
+            people = [len(set(patient[i])) for i in here]
+            gap = gaps[n_train > 0, n_test > 0] if n else "nowhere"
+            rows.append((part.fold, name, people[0], people[1], n_train, n_test, people[2], gap))
+    return pd.DataFrame(rows, columns=_SPREAD.split())
 
 
 # Internals -----------------------------------------------------------------------------------------------------
@@ -138,7 +166,7 @@ def _by_group(
     """Deal whole groups to folds so that each class is spread as evenly as its groups allow.
 
     Greedy: rarest classes first (those in the fewest groups decide the quality of a fold), and each group to the fold
-    that holds the smallest share of the group's windows' classes so far.
+    that holds the smallest share of the group's windows' classes so far; then `_mended`.
     """
     names, member = np.unique(group, return_inverse=True)
     table = np.zeros((len(names), len(CLASSES)))
@@ -152,7 +180,35 @@ def _by_group(
         home[g] = np.argmin(cost - empty)  # where groups have no class in common, every fold costs the same
         load[home[g]] += share[g]
         empty[home[g]] = False
-    return home[member]
+    return _mended(home, share, rarity, n_folds)[member]
+
+
+def _mended(home: np.ndarray, share: np.ndarray, rarity: np.ndarray, n_folds: int) -> np.ndarray:
+    """Folds of the groups, without a fold that lacks a class although a move or a swap of groups would give it one."""
+    has = share > 0  # (groups, classes)
+    possible = np.minimum(n_folds, has.sum(0))
+
+    def sums(home: np.ndarray, values: np.ndarray) -> np.ndarray:  # (folds, classes)
+        return np.eye(n_folds)[home].T @ values
+
+    def flaws(home: np.ndarray) -> tuple[float, float]:
+        return (possible - (sums(home, has) > 0).sum(0)).sum(), (sums(home, share) ** 2).sum(0) @ rarity
+
+    while (now := flaws(home))[0]:
+        held = sums(home, has)
+        short = (held > 0).sum(0) < possible
+        trials = []
+        for g in np.flatnonzero((has & short & (held[home] > 1)).any(1)):
+            for f in np.flatnonzero((held[:, has[g] & short] == 0).any(1)):
+                alone = [g] if (home == home[g]).sum() > 1 else []  # a fold must not become empty
+                for h in alone + np.flatnonzero(home == f).tolist():
+                    trials.append(home.copy())
+                    trials[-1][h], trials[-1][g] = home[g], f
+        best = min(trials, key=flaws, default=home)
+        if flaws(best)[0] >= now[0]:
+            break
+        home = best
+    return home
 
 
 def _de_chazal(windows: WindowSet, *, seed: int, mended: bool) -> Split:
@@ -175,6 +231,13 @@ def _ratio(fraction: float, finest: int) -> tuple[int, int]:
 def _recording(windows: WindowSet) -> np.ndarray:
     """Database and record of each window: MITDB and LTAFDB both have a record 100."""
     return np.char.add(np.char.add(windows.database, "/"), windows.record)
+
+
+def _recording_number(windows: WindowSet) -> np.ndarray:
+    """A number for each recording: names are compared along runs of windows, not sorted, which strings are slow at."""
+    new = np.ones(len(windows), bool)
+    new[1:] = (windows.record[1:] != windows.record[:-1]) | (windows.database[1:] != windows.database[:-1])
+    return np.unique(_recording(windows[new]), return_inverse=True)[1][np.cumsum(new) - 1]
 
 
 def _checked(part: Split) -> Split:

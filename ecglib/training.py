@@ -1,7 +1,9 @@
 """One small training loop: class-balanced draws, AdamW, a one-cycle schedule, checkpoints that survive a kill.
 
 Every random choice of an epoch follows from ``(seed, epoch)``, so a run that was killed and resumed ends with the
-weights of one that was not.
+weights of one that was not: bit by bit on one CPU, and on a GPU as far as its kernels repeat themselves.
+
+Under torchrun the processes share every batch; `ecglib.distributed` says what that changes.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,54 +23,31 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ecglib import CLASSES, __version__, run_state
+from ecglib import CLASSES, __version__, recipes, run_state
+from ecglib.distributed import Team, team
 from ecglib.errors import DataError
 from ecglib.evaluation import predict, report
 from ecglib.files import write_atomically
+from ecglib.recipes import PUBLISHED, TrainConfig
+from ecglib.scores import scores_of
 from ecglib.splits import Split, split
 from ecglib.windows import WindowSet
 
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Choices of a training run.
-
-    Attributes
-    ----------
-    epochs, batch_size : int
-    draws : int
-        Windows drawn in an epoch, every class equally often (with replacement).
-    lr, weight_decay : float
-        Peak of the one-cycle schedule, and decoupled weight decay, of AdamW.
-    validation : float
-        Share of the *training* part, split off at the same level, on which the best epoch is chosen by macro-F1;
-        0 trains for all epochs and keeps the last weights.  The test part is never looked at.
-    device : str, optional
-        "cpu", "cuda" …; by default the GPU if there is one.
-    bf16 : bool
-        Forward pass under bfloat16 autocast.
-    seed : int
-    """
-
-    epochs: int = 20
-    batch_size: int = 128
-    draws: int = 8000
-    lr: float = 2e-3
-    weight_decay: float = 1e-2
-    validation: float = 0.0
-    device: str | None = None
-    bf16: bool = True
-    seed: int = 0
+__all__ = ["PUBLISHED", "Run", "TrainConfig", "fingerprint", "fit"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: ``model`` on the CPU in eval mode, ``history`` (one dict an epoch), ``record`` as in run.json."""
+    """A finished run: ``model`` on the CPU in eval mode, ``history`` (one dict an epoch), ``record`` as in run.json.
+
+    ``validation`` has the indices of the windows that chose the epoch: for a calibration, say.
+    """
 
     model: nn.Module
     history: list[dict[str, float]]
     record: dict[str, Any]
     run_dir: Path
+    validation: np.ndarray
 
 
 def fit(
@@ -93,6 +71,7 @@ def fit(
     run_dir : path
         Takes ``state.safetensors`` after each epoch and ``run.json`` at the end.  If it already holds the state of a
         run with the same configuration, data and split, training goes on from there; a finished run is only loaded.
+        Several processes must all see it; the first one writes.
 
     Returns
     -------
@@ -101,7 +80,8 @@ def fit(
     Raises
     ------
     DataError
-        Nothing to train on; or the folder belongs to another run or cannot be written.
+        Nothing to train on; the folder belongs to another run or cannot be written; bfloat16 that the device has not;
+        a batch that the processes cannot share evenly.
     """
     config = config or TrainConfig()
     if not len(split.train):
@@ -117,60 +97,28 @@ def fit(
         "model": {"kind": type(model).__name__, "options": getattr(model, "options", None)},
         "code_version": __version__,
     }
-    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     run_dir = Path(run_dir)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write the run folder {run_dir}: {error.strerror}; choose another") from error
-
-    model.to(device)
-    steps = max(1, config.draws // config.batch_size)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    done, history, best, seconds = run_state.resume(run_dir, identity, model, optimizer, device)
-    bar = tqdm(total=config.epochs * steps, initial=done * steps, desc="training", disable=not progress, leave=False)
-    for epoch in range(done, config.epochs):
-        began, losses = time.perf_counter(), []
-        model.train()
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(config.seed * 100_003 + epoch)  # dropout
-            for step, (x, y) in enumerate(_batches(windows, train, config, epoch, device)):
-                for group in optimizer.param_groups:  # the schedule is a function of the step alone, so it resumes
-                    group["lr"] = _one_cycle(config.lr, (epoch * steps + step) / (config.epochs * steps))
-                with torch.autocast(device.type, torch.bfloat16) if config.bf16 else nullcontext():
-                    loss = F.cross_entropy(model(x).float(), y)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.detach())
-                bar.update()
-        model.eval()
-        row = {"epoch": epoch + 1, "loss": float(torch.stack(losses).mean())}
-        if len(valid):
-            guess = predict(model, windows.x[valid]).argmax(1)
-            row["validation_f1"] = report(windows.y[valid], guess).macro_f1
-        seconds += time.perf_counter() - began
-        history.append(row)
-        bar.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k != "epoch"})
-        if len(valid) and row["validation_f1"] >= max(r["validation_f1"] for r in history):
-            best = {k: v.detach().clone() for k, v in model.state_dict().items()}
-        run_state.write(run_dir, identity, model, optimizer, best, history, seconds)
-    bar.close()
-    if best:
-        model.load_state_dict(best)
-    model.to("cpu").eval()
-    record = {
-        **identity,
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads",
-        "duration_s": round(seconds, 1),
-        "windows": {"train": len(train), "validation": len(valid), "test": len(split.test)},
-        "classes_in_training": [c for i, c in enumerate(CLASSES) if (windows.y[train] == i).any()],
-        "history": history,
-    }
-    write_atomically(run_dir / "run.json", json.dumps(record, indent=1).encode())
-    return Run(model, history, record, run_dir)
+    with team(config.device) as us:
+        if config.batch_size % us.size:
+            raise DataError(f"{us.size} processes cannot share a batch of {config.batch_size}; give a multiple")
+        state = _train(model.to(us.device), windows, train, valid, config, identity, run_dir, us, progress)
+        record = {
+            **identity,
+            **state.machines[-1],
+            "earlier_machines": state.machines[:-1],
+            "duration_s": round(state.seconds, 1),
+            "windows_per_s": round(_steps(config) * config.batch_size * len(state.history) / state.learning_s, 1),
+            "windows": {"train": len(train), "validation": len(valid), "test": len(split.test)},
+            "classes_in_training": [c for i, c in enumerate(CLASSES) if (windows.y[train] == i).any()],
+            "history": state.history,
+        }
+        if us.rank == 0:
+            write_atomically(run_dir / "run.json", json.dumps(record, indent=1).encode())
+    return Run(model.to("cpu").eval(), state.history, record, run_dir, valid)
 
 
 def fingerprint(windows: WindowSet) -> str:
@@ -187,11 +135,96 @@ def fingerprint(windows: WindowSet) -> str:
 # Internals -----------------------------------------------------------------------------------------------------
 
 
-def _one_cycle(peak: float, progress: float, warm: float = 0.15) -> float:
-    """Learning rate: linear to the peak in the first 15 % of the steps, then half a cosine down to nothing."""
-    if progress < warm:
-        return peak * (0.05 + 0.95 * progress / warm)
-    return peak * 0.5 * (1 + float(np.cos(np.pi * (progress - warm) / (1 - warm))))
+def _train(
+    model: nn.Module,
+    windows: WindowSet,
+    train: np.ndarray,
+    valid: np.ndarray,
+    config: TrainConfig,
+    identity: dict[str, Any],
+    run_dir: Path,
+    us: Team,
+    progress: bool,
+) -> run_state.State:
+    """All epochs that are still to do; leaves the weights of the last, or best, one in ``model``."""
+    bf16, optimizer = recipes.bf16_on(us.device, config), recipes.optimizer_of(model, config)
+    state = run_state.resume(run_dir, identity, model, optimizer, us.device)
+    if us.rank == 0:
+        run_state.sweep(run_dir)
+    wrapped = us.wrap(model)  # waits for the others, so that nobody writes while another still reads
+    machine = {"device": us.name, "processes": us.size, "bf16": bf16, "torch": torch.__version__}
+    per_epoch = _steps(config) * config.batch_size
+    bar = tqdm(
+        total=config.epochs * per_epoch, initial=len(state.history) * per_epoch, desc="training", unit=" windows",
+        unit_scale=True, disable=not progress or us.rank > 0, leave=False,
+    )  # fmt: skip
+    while not recipes.ended(state.history, config):
+        began = time.perf_counter()
+        row = _epoch(wrapped, optimizer, windows, train, config, state.history, us, bf16, bar)
+        state.learning_s += time.perf_counter() - began
+        model.eval()
+        if len(valid) and us.rank == 0:
+            logits = predict(model, windows.x[valid])
+            row["validation_f1"] = report(windows.y[valid], logits.argmax(1)).macro_f1
+            row["validation_loss"] = float(
+                F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(windows.y[valid]))
+            )
+        state.history.append(us.told(row))
+        state.seconds += time.perf_counter() - began
+        if state.machines[-1:] != [machine]:
+            state.machines.append(machine)
+        shown = {"loss": "loss", "f1": "f1", "validation_f1": "valid f1"}
+        bar.set_postfix({name: f"{row[k]:.3f}" for k, name in shown.items() if k in row})
+        if us.rank == 0:
+            if len(valid) and row["validation_f1"] >= max(r["validation_f1"] for r in state.history):
+                state.best = {k: v.detach().clone() for k, v in model.state_dict().items()}
+            run_state.write(run_dir, identity, model, optimizer, state)
+    bar.close()
+    if state.best:
+        model.load_state_dict(state.best)
+    us.agree(model)
+    return state
+
+
+def _epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    windows: WindowSet,
+    train: np.ndarray,
+    config: TrainConfig,
+    history: list[dict[str, float]],
+    us: Team,
+    bf16: bool,
+    bar: tqdm,
+) -> dict[str, float]:
+    """One pass: mean loss, and macro-F1 of the draws as they were when they were drawn, with dropout."""
+    epoch, steps, losses, pairs = len(history), _steps(config), [], []
+    model.train()
+    with torch.random.fork_rng(devices=[us.device] if us.device.type == "cuda" else []):
+        torch.manual_seed(config.seed * 100_003 + epoch + 7_919 * us.rank)  # dropout
+        for step, (x, y) in enumerate(_batches(windows, train, config, epoch, us)):
+            for group in optimizer.param_groups:
+                group["lr"] = recipes.rate(config, (epoch * steps + step) / (config.epochs * steps), history)
+            with torch.autocast(us.device.type, torch.bfloat16, enabled=bf16):
+                logits = model(x).float()
+            loss = F.cross_entropy(logits, y)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if config.clip_norm:
+                nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+            optimizer.step()
+            losses.append(loss.detach())
+            pairs.append(y * logits.shape[1] + logits.detach().argmax(1))
+            bar.update(config.batch_size)
+    k = logits.shape[1]
+    confusion = us.total(torch.bincount(torch.cat(pairs), minlength=k * k)).reshape(k, k)
+    loss = us.total(torch.stack(losses).mean()) / us.size
+    scored = scores_of(confusion.cpu().numpy())
+    return {"epoch": epoch + 1, "loss": float(loss), "f1": scored["f1_macro"], "lr": optimizer.param_groups[0]["lr"]}
+
+
+def _steps(config: TrainConfig) -> int:
+    return max(1, config.draws // config.batch_size)
 
 
 def _validation_part(windows: WindowSet, whole: Split, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -203,13 +236,13 @@ def _validation_part(windows: WindowSet, whole: Split, config: TrainConfig) -> t
 
 
 def _batches(
-    windows: WindowSet, train: np.ndarray, config: TrainConfig, epoch: int, device: torch.device
+    windows: WindowSet, train: np.ndarray, config: TrainConfig, epoch: int, us: Team
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of one epoch, every class that the training part has drawn equally often."""
+    """Our share of the batches of an epoch, every class that the training part has drawn equally often."""
     rng = np.random.default_rng([config.seed, epoch])
     y = windows.y[train]
     weight = 1.0 / np.bincount(y)[y]
     drawn = train[rng.choice(len(train), size=max(config.draws, config.batch_size), p=weight / weight.sum())]
     for i in range(0, len(drawn) - config.batch_size + 1, config.batch_size):
-        index = drawn[i : i + config.batch_size]
-        yield torch.from_numpy(windows.x[index]).to(device), torch.from_numpy(windows.y[index]).to(device)
+        index = drawn[i : i + config.batch_size][us.rank :: us.size]
+        yield torch.from_numpy(windows.x[index]).to(us.device), torch.from_numpy(windows.y[index]).to(us.device)

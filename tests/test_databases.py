@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,26 @@ def test_patients():
     assert mitdb.patient("201") == mitdb.patient("202") == "mitdb/201"
     assert mitdb.patient("200") == "mitdb/200"
     assert DATABASES["ltafdb"].patient("202") == "ltafdb/202"  # one name, another person
+
+
+def test_excerpts_belong_to_the_patient_of_the_whole():
+    qtdb = DATABASES["qtdb"]
+    assert qtdb.patient("sel100") == DATABASES["mitdb"].patient("100") == "mitdb/100"
+    assert qtdb.patient("sel14046") == DATABASES["ltdb"].patient("14046") == "ltdb/14046"
+    assert qtdb.patient("sel16265") == "qtdb/sel16265"  # of a database that is not in the catalogue
+    assert qtdb.patient("sele0104") == "qtdb/sele0104"
+    origins = [who.split("/")[0] for who in map(qtdb.patient, qtdb.same_patient)]
+    assert (origins.count("mitdb"), origins.count("ltdb"), len(origins)) == (15, 4, 19)
+
+
+@pytest.mark.data
+def test_excerpts_are_those_that_the_headers_name(qtdb, mitdb, ltdb):
+    whole = {r: f"{name}/{r}" for name, root in (("mitdb", mitdb), ("ltdb", ltdb)) for r in record_names(name, root)}
+    for record in record_names("qtdb", qtdb):
+        header = (folder("qtdb", qtdb) / f"{record}.hea").read_text()
+        origin = re.search(r"from record (\w+)", header)  # "Produced by xform from record 100, beginning at 7:00.000"
+        expected = whole.get(origin[1] if origin else "", f"qtdb/{record}")
+        assert DATABASES["qtdb"].patient(record) == expected
 
 
 def test_fetch_is_the_one_of_download():

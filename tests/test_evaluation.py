@@ -13,7 +13,7 @@ from torch import nn
 
 from ecglib import CLASSES
 from ecglib.errors import DataError
-from ecglib.evaluation import predict, report
+from ecglib.evaluation import compare, predict, report
 
 NAMES = ("precision", "recall", "f1")
 
@@ -178,6 +178,90 @@ def test_errors(one_line, y, guess, groups, parts):
     with pytest.raises(DataError) as caught:
         report(y, guess, groups=groups)
     one_line(caught, *parts)
+
+
+# Two models -----------------------------------------------------------------------------------------------------
+
+
+def two_models(seed=0, gain=0.5):
+    """The second model is right wherever the first is, and in some of the windows beyond."""
+    y, first, groups = patients(seed)
+    better = np.random.default_rng(seed + 100).random(len(y)) < gain
+    return y, np.where(better, y, first), first, groups
+
+
+def test_difference_is_that_of_the_two_reports():
+    y, first, second, groups = two_models()
+    found = compare(y, first, second, groups=groups)
+    a, b = report(y, first), report(y, second)
+    assert list(found.difference) == list(a.scores)
+    for name, value in found.difference.items():
+        assert value == pytest.approx(a.scores[name] - b.scores[name])
+    assert found.n_groups == 25
+    mirrored = compare(y, second, first, groups=groups)
+    assert mirrored.difference["f1_macro"] == -found.difference["f1_macro"]
+    assert mirrored.intervals["f1_macro"] == pytest.approx([-v for v in found.intervals["f1_macro"][::-1]])
+    assert mirrored.p == found.p
+
+
+def test_difference_literally():
+    y, groups = np.zeros(4, int), ["a", "a", "b", "b"]
+    found = compare(y, [0, 0, 0, 1], [0, 1, 1, 0], groups=groups, n_boot=999)
+    assert found.difference["accuracy"] == 0.25  # 0.75 - 0.5; in a 0.5, in b 0
+    assert found.intervals["accuracy"] == (0, 0.5)
+    assert found.difference["f1_macro"] == pytest.approx((6 / 7 + 0) / 2 - (4 / 6 + 0) / 2)
+    # both draws of b, a quarter, have a difference of 0 or less; none has less than 0
+    assert found.p["accuracy"] == pytest.approx(2 * 0.25, abs=0.07)
+
+
+def test_difference_has_the_interval_of_a_slow_paired_bootstrap():
+    y, first, second, groups = two_models(gain=0.1)
+    rng, names, drawn = np.random.default_rng(9), np.unique(groups), []
+    for _ in range(1500):
+        index = np.concatenate([np.flatnonzero(groups == g) for g in rng.choice(names, len(names))])
+        f1 = [precision_recall_fscore_support(y[index], m[index], average="macro")[2] for m in (first, second)]
+        drawn.append((np.mean(first[index] == y[index]) - np.mean(second[index] == y[index]), f1[0] - f1[1]))
+    slow = np.percentile(drawn, [2.5, 97.5], axis=0).T
+    found = compare(y, first, second, groups=groups, n_boot=1500)
+    np.testing.assert_allclose([found.intervals["accuracy"], found.intervals["f1_macro"]], slow, atol=0.004)
+    # the models err on the same patients: unpaired intervals would hide the difference
+    a, b = (report(y, m, groups=groups).intervals["accuracy"] for m in (first, second))
+    assert found.intervals["accuracy"][0] > 0
+    assert a[0] < b[1]
+    assert found.p["accuracy"] == 2 / 1501  # never 0
+
+
+def test_equal_models_do_not_differ():
+    y, first, _, groups = two_models()
+    found = compare(y, first, first, groups=groups)
+    assert set(found.difference.values()) == {0}
+    assert set(found.intervals.values()) == {(0, 0)}
+    assert set(found.p.values()) == {1}
+
+
+def test_p_is_uniform_where_there_is_nothing():
+    """Of models that err alike, about one in twenty is found to differ at 0.05."""
+    found = []
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        y, _, groups = patients(seed, n_patients=30)
+        first, second = (np.where(rng.random(len(y)) < 0.7, y, rng.integers(0, 4, len(y))) for _ in range(2))
+        found.append(compare(y, first, second, groups=groups, n_boot=400).p["accuracy"])
+    assert np.mean(np.array(found) < 0.05) == pytest.approx(0.05, abs=0.06)
+    assert np.mean(np.array(found) < 0.5) == pytest.approx(0.5, abs=0.15)
+
+
+def test_one_patient_has_no_interval():
+    y, first, second, _ = two_models()
+    found = compare(y, first, second, groups=np.full(len(y), "p"))
+    assert np.isnan([*found.intervals["accuracy"], found.p["accuracy"]]).all()
+    assert found.difference["accuracy"] > 0
+
+
+def test_comparison_of_unequal_lengths(one_line):
+    with pytest.raises(DataError) as caught:
+        compare([0, 1], [0, 1], [0], groups=["a", "b"])
+    one_line(caught, "two label vectors of one length", "(1,)")
 
 
 # Predictions ----------------------------------------------------------------------------------------------------

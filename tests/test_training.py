@@ -4,10 +4,12 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +20,9 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from ecglib import __version__, models, training
+from ecglib import __version__, models, recipes, training
 from ecglib.errors import DataError
-from ecglib.evaluation import predict
+from ecglib.evaluation import predict, report
 from ecglib.splits import Split, split
 from ecglib.training import TrainConfig, fingerprint, fit
 from ecglib.windows import WindowSet
@@ -100,31 +102,63 @@ def test_overfits(tmp_path):
     assert not any(m.training for m in run.model.modules())
 
 
-def test_first_step_is_that_of_adamw(tmp_path):
-    """One step: w (1 - lr * decay) - lr * sign(gradient), at a twentieth of the peak rate."""
+def test_schedule_spans_the_whole_run(tmp_path, monkeypatch):
+    progress = []
+    monkeypatch.setattr(recipes, "one_cycle", lambda peak, at: progress.append((peak, at)) or peak)
+    fit(small(), toy(), half(toy()), config=replace(QUICK, epochs=3), run_dir=tmp_path, progress=False)
+    assert progress == [(5e-3, pytest.approx(i / 6)) for i in range(6)]
+
+
+def one_step(tmp_path, **options):
+    """A step of Witness, and what it should know: weight before, bias before, gradient of the weight by hand."""
     windows, model = numbered(np.arange(8)), Witness()
-    w = model.head.weight.detach().clone()
-    config = TrainConfig(epochs=1, batch_size=64, draws=64, lr=0.1, weight_decay=0.5, bf16=False, device="cpu")
+    w, b = model.head.weight.detach().clone(), model.head.bias.detach().clone()
+    config = TrainConfig(epochs=1, batch_size=64, draws=64, bf16=False, device="cpu", **options)
     part = Split(np.arange(8), np.empty(0, int), "window")
-    b = model.head.bias.detach().clone()
     run = fit(model, windows, part, config=config, run_dir=tmp_path, progress=False)
     (drawn,) = run.model.trained
     a, y = torch.from_numpy(windows.x[drawn, 0, 1]), torch.from_numpy(windows.y[drawn])
-    error = (a[:, None] * w[:, 0] + b).softmax(1) - nn.functional.one_hot(y, 8)  # of softmax cross-entropy, by hand
-    gradient = (error * a[:, None]).mean(0)[:, None]
-    torch.testing.assert_close(run.model.head.weight.detach(), w * (1 - 0.005 * 0.5) - 0.005 * gradient.sign())
+    error = (a[:, None] * w[:, 0] + b).softmax(1) - nn.functional.one_hot(y, 8)  # of softmax cross-entropy
+    return run.model.head.weight.detach(), w, (error * a[:, None]).mean(0)[:, None], error.mean(0)
 
 
-def test_schedule():
-    rate = [training._one_cycle(2.0, p) for p in (0, 0.075, 0.15, 0.575, 1)]
-    assert rate == pytest.approx([0.1, 1.05, 2.0, 1.0, 0.0], abs=1e-9)
+def test_first_step_is_that_of_adamw(tmp_path):
+    """One step: w (1 - lr * decay) - lr * sign(gradient), at a twentieth of the peak rate."""
+    after, w, gradient, _ = one_step(tmp_path, lr=0.1, weight_decay=0.5)
+    torch.testing.assert_close(after, w * (1 - 0.005 * 0.5) - 0.005 * gradient.sign())
 
 
-def test_schedule_spans_the_whole_run(tmp_path, monkeypatch):
-    progress = []
-    monkeypatch.setattr(training, "_one_cycle", lambda peak, at: progress.append((peak, at)) or peak)
-    fit(small(), toy(), half(toy()), config=replace(QUICK, epochs=3), run_dir=tmp_path, progress=False)
-    assert progress == [(5e-3, pytest.approx(i / 6)) for i in range(6)]
+def test_step_of_ecgnet(tmp_path):
+    """Plain gradient descent at a constant rate."""
+    after, w, gradient, _ = one_step(tmp_path, lr=0.01, weight_decay=0, optimizer="sgd", schedule="constant")
+    torch.testing.assert_close(after, w - 0.01 * gradient)
+    assert (after - w).abs().max() > 1e-6
+
+
+def test_clipping_is_by_the_norm_of_all_weights(tmp_path):
+    options = {"lr": 1.0, "weight_decay": 0, "optimizer": "sgd", "schedule": "constant"}
+    after, w, gradient, of_bias = one_step(tmp_path, clip_norm=1e-3, **options)
+    norm = (gradient.square().sum() + of_bias.square().sum()).sqrt()
+    assert norm > 1e-2
+    torch.testing.assert_close(after, w - gradient * 1e-3 / norm, atol=1e-7, rtol=1e-4)
+
+
+def test_history_has_the_f1_of_what_was_drawn(tmp_path):
+    windows = numbered([0, 1, 2] * 10)
+    config = replace(QUICK, epochs=1, lr=0.0, weight_decay=0, batch_size=32, draws=64, bf16=False)
+    run = fit(Witness(), windows, half(windows), config=config, run_dir=tmp_path, progress=False)
+    drawn = np.concatenate(run.model.trained)
+    logits = predict(run.model, windows.x[drawn])  # the weights have not moved
+    assert run.history[0]["f1"] == pytest.approx(report(windows.y[drawn], logits.argmax(1)).macro_f1)
+    loss = nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(windows.y[drawn]))
+    assert run.history[0]["loss"] == pytest.approx(float(loss), abs=1e-6)
+
+
+def test_progress_tells_windows_loss_and_f1(tmp_path, capsys):
+    fit(small(), toy(), half(toy()), config=replace(QUICK, validation=0.3), run_dir=tmp_path)
+    said = capsys.readouterr().err
+    last = re.findall(r"128/128 [^\r]*", said)[-1]
+    assert re.search(r"[\d.]+k? windows/s, loss=\d\.\d+, f1=\d\.\d+, valid f1=\d\.\d+", last)
 
 
 def test_no_epoch_repeats_the_dropout_of_another(tmp_path):
@@ -149,13 +183,13 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
 from test_training import QUICK, fit, half, small, toy, training
-inner, steps = training._one_cycle, []
-def cycle(*arguments):
+inner, steps = training.recipes.rate, []
+def rate(*arguments):
     steps.append(arguments)
     if len(steps) == 6:  # two epochs of two steps are done, and one step of the third
         os.kill(os.getpid(), signal.SIGKILL)
     return inner(*arguments)
-training._one_cycle = cycle
+training.recipes.rate = rate
 training.torch.set_num_threads(1)
 fit(small(), toy(), half(toy()), config=QUICK, run_dir=sys.argv[1], progress=False)
 """
@@ -173,10 +207,10 @@ def stop_after(epochs, monkeypatch):
     """Raise when the next epoch begins."""
     inner = training._batches
 
-    def batches(windows, train, config, epoch, device):
+    def batches(windows, train, config, epoch, us):
         if epoch >= epochs:
             raise KeyboardInterrupt
-        return inner(windows, train, config, epoch, device)
+        return inner(windows, train, config, epoch, us)
 
     monkeypatch.setattr(training, "_batches", batches)
 
@@ -187,12 +221,137 @@ def test_killed_and_resumed(tmp_path, straight):
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "run.json").exists()
     with safe_open(tmp_path / "state.safetensors", framework="pt") as file:
-        assert len(json.loads(file.metadata()["history"])) == 2
+        assert len(json.loads(file.metadata()["state"])["history"]) == 2
     torch.manual_seed(1234)  # what happens between does not matter,
     run = fit(small(seed=9), toy(), half(toy()), config=QUICK, run_dir=tmp_path, progress=False)  # nor do first weights
     assert_same(weights(run.model), weights(straight.model))
     assert run.history == straight.history
     assert [row["epoch"] for row in run.history] == [1, 2, 3, 4]
+
+
+LONG = replace(QUICK, epochs=24, validation=0.3)  # some seconds
+
+KILLED_ANYWHERE = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from test_training import LONG, fit, half, small, toy, training
+inner = training._batches
+training._batches = lambda *a: print("begins", flush=True) or inner(*a)
+training.torch.set_num_threads(1)
+fit(small(), toy(), half(toy()), config=LONG, run_dir=sys.argv[1], progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path):
+    """Killed with signal 9 wherever it happens to be, also while it writes, again and again."""
+    once = fit(small(), toy(), half(toy()), config=LONG, run_dir=tmp_path / "once", progress=False)
+    code = [sys.executable, "-c", KILLED_ANYWHERE, str(tmp_path / "killed"), str(Path(__file__).parent)]
+    rng, kills, epochs = np.random.default_rng(), 0, []
+    for _ in range(4):
+        run = subprocess.Popen(code, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
+        assert run.stdout.readline() == b"begins\n"
+        time.sleep(rng.uniform(0, 0.15) * once.record["duration_s"])
+        run.kill()
+        run.stdout.close()
+        kills += run.wait() == -signal.SIGKILL
+        if (tmp_path / "killed" / "state.safetensors").exists():
+            with safe_open(tmp_path / "killed" / "state.safetensors", framework="pt") as file:
+                epochs.append(len(json.loads(file.metadata()["state"])["history"]))
+    assert kills >= 2
+    assert epochs == sorted(epochs)
+    again = fit(small(seed=9), toy(), half(toy()), config=LONG, run_dir=tmp_path / "killed", progress=False)
+    assert_same(weights(again.model), weights(once.model))
+    assert again.history == once.history
+    assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == ["run.json", "state.safetensors"]
+
+
+def test_what_a_killed_writer_left_is_swept_away(tmp_path):
+    left = [tmp_path / "state.safetensors.123.part", tmp_path / "run.json.4.part"]
+    for path in [*left, tmp_path / "notes.part"]:
+        path.write_text("half")
+    fit(small(), toy(), half(toy()), config=replace(QUICK, epochs=1), run_dir=tmp_path, progress=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.part", "run.json", "state.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "sgd", "schedule": "constant", "clip_norm": 0.5},
+        {"optimizer": "adam", "schedule": "plateau", "validation": 0.3, "patience": 3, "clip_norm": 1.0},
+    ],
+)
+def test_every_optimiser_resumes(tmp_path, monkeypatch, options):
+    config, windows = replace(QUICK, epochs=6, **options), toy()
+    once = fit(small(), windows, half(windows), config=config, run_dir=tmp_path / "a", progress=False)
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            fit(small(), windows, half(windows), config=config, run_dir=tmp_path / "b", progress=False)
+    twice = fit(small(), windows, half(windows), config=config, run_dir=tmp_path / "b", progress=False)
+    assert_same(weights(once.model), weights(twice.model))
+    assert once.history == twice.history
+
+
+def test_record_names_the_machines_of_a_run_that_moved(tmp_path, monkeypatch, straight):
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        patch.setattr(training.Team, "name", "another machine")
+        with pytest.raises(KeyboardInterrupt):
+            fit(small(), toy(), half(toy()), config=QUICK, run_dir=tmp_path, progress=False)
+    run = fit(small(), toy(), half(toy()), config=QUICK, run_dir=tmp_path, progress=False)
+    assert run.record["device"] == "CPU, 1 threads"
+    assert [m["device"] for m in run.record["earlier_machines"]] == ["another machine"]
+    monkeypatch.setattr(training.Team, "name", "a third, which only loads")
+    assert fit(small(), toy(), half(toy()), config=QUICK, run_dir=tmp_path, progress=False).record == run.record
+    assert_same(weights(run.model), weights(straight.model))
+
+
+# It stops
+
+
+def scored(monkeypatch, scores):
+    """Let the epochs have these scores on the validation part."""
+    given = iter(scores)
+    monkeypatch.setattr(training, "report", lambda *_: SimpleNamespace(macro_f1=next(given)))
+
+
+def test_patience(tmp_path, monkeypatch):
+    config = replace(QUICK, epochs=9, validation=0.3, patience=2)
+    scored(monkeypatch, [0.2, 0.5, 0.4, 0.6, 0.6, 0.1])
+    run = fit(small(), toy(), half(toy()), config=config, run_dir=tmp_path, progress=False)
+    assert [row["validation_f1"] for row in run.history] == [
+        0.2,
+        0.5,
+        0.4,
+        0.6,
+        0.6,
+        0.1,
+    ]  # an equal score is no better
+    scored(monkeypatch, [])
+    again = fit(small(), toy(), half(toy()), config=config, run_dir=tmp_path, progress=False)
+    assert again.history == run.history  # a run that has stopped does not go on
+    assert_same(weights(again.model), weights(run.model))
+
+
+def test_plateau_lowers_the_rate(tmp_path, monkeypatch):
+    losses = iter([1.0, 2.0, 2.0, 2.0, 2.0, 0.5])
+    inner = training.predict
+
+    def predict(model, x):
+        """Logits that are all wrong or all right, by so much that the loss is the one wanted."""
+        loss, n = next(losses), len(inner(model, x))
+        logits = np.zeros((n, 3), np.float32)
+        logits[np.arange(n), wrong] = np.log(np.expm1(loss) + 1e-9) if loss > 1e-3 else 0
+        return logits
+
+    windows, config = toy(), replace(QUICK, epochs=6, validation=0.3, schedule="plateau", lr=0.1)
+    _, valid = training._validation_part(windows, half(windows), config)
+    wrong = (windows.y[valid] + 1) % 3
+    monkeypatch.setattr(training, "predict", predict)
+    run = fit(small(), windows, half(windows), config=config, run_dir=tmp_path, progress=False)
+    assert [row["lr"] for row in run.history] == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
+    assert run.history[1]["validation_loss"] > run.history[0]["validation_loss"] > run.history[5]["validation_loss"]
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
@@ -318,6 +477,7 @@ def test_validation_comes_from_the_training_part(tmp_path, level):
     run = fit(Witness(), windows, part, config=config, run_dir=tmp_path, progress=False)
     trained, judged = (set(np.concatenate(b)) for b in (run.model.trained, run.model.evaluated))
     assert trained | judged <= set(part.train)
+    assert set(run.validation) == judged
     assert not trained & judged
     assert 0.1 < len(judged) / len(part.train) < 0.45
     if level == "patient":
@@ -338,6 +498,11 @@ def test_poisoned_test_part(tmp_path, validation):
     assert all(np.isfinite(v) for row in run.history for v in row.values())
     assert all(torch.isfinite(v).all() for v in run.model.state_dict().values())
     assert_same(weights(run.model), weights(clean.model))
+    labels = windows.y.copy()
+    labels[part.test] = 7  # all of another class, which is not in the training part
+    run = fit(small(), replace(windows, y=labels), part, config=config, run_dir=tmp_path / "c", progress=False)
+    assert_same(weights(run.model), weights(clean.model))
+    assert run.history == clean.history
 
 
 def test_best_epoch_is_kept_the_later_of_equals(tmp_path, monkeypatch):
@@ -360,8 +525,8 @@ def test_run_json(straight):
     record = json.loads((straight.run_dir / "run.json").read_text())
     assert record == straight.record
     assert record["config"] == {
-        "epochs": 4, "batch_size": 16, "draws": 32, "lr": 5e-3, "weight_decay": 1e-2, "validation": 0.0, "bf16": True,
-        "seed": 2,
+        "epochs": 4, "batch_size": 16, "draws": 32, "lr": 5e-3, "weight_decay": 1e-2, "optimizer": "adamw",
+        "schedule": "one-cycle", "clip_norm": None, "validation": 0.0, "patience": None, "bf16": None, "seed": 2,
     }  # fmt: skip
     assert record["windows"] == {"train": 20, "validation": 0, "test": 20}
     assert record["classes_in_training"] == ["N", "PVC", "PAC"]
@@ -369,11 +534,15 @@ def test_run_json(straight):
     assert record["train_sha256"] == hashlib.sha256(half(windows).train.astype("<i8").tobytes()).hexdigest()
     assert (record["level"], record["fold"], record["split_seed"]) == ("window", 0, 0)
     assert record["code_version"] == __version__
-    assert record["device"] == "CPU, 1 threads"
+    assert (record["device"], record["processes"], record["torch"]) == ("CPU, 1 threads", 1, torch.__version__)
+    assert record["bf16"] is torch.cpu._is_avx512_bf16_supported()
+    assert record["earlier_machines"] == []
     assert 0 <= record["duration_s"] < 60
+    assert record["windows_per_s"] == pytest.approx(128 / record["duration_s"], rel=0.5)  # of 4 epochs of 32 windows
     assert record["history"] == straight.history
     assert len(straight.history) == 4
-    assert all(set(row) == {"epoch", "loss"} for row in straight.history)
+    assert all(set(row) == {"epoch", "loss", "f1", "lr"} for row in straight.history)
+    assert len(straight.validation) == 0
     assert sorted(p.name for p in straight.run_dir.iterdir()) == ["run.json", "state.safetensors"]
 
 
@@ -422,9 +591,9 @@ def test_no_folder_to_write_to(tmp_path):
 def test_folder_lost_on_the_way(tmp_path, monkeypatch):
     inner = training._batches
 
-    def batches(windows, train, config, epoch, device):
+    def batches(windows, train, config, epoch, us):
         shutil.rmtree(tmp_path / "run")
-        return inner(windows, train, config, epoch, device)
+        return inner(windows, train, config, epoch, us)
 
     monkeypatch.setattr(training, "_batches", batches)
     with pytest.raises(DataError, match=r"cannot write .*state\.safetensors") as caught:

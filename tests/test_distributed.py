@@ -1,0 +1,191 @@
+"""Two processes train one network: equal weights on both, and those of one process where nothing depends on the share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_training import half, stop_after, toy
+from torch import nn
+
+from ecglib import distributed, models
+from ecglib.errors import DataError
+from ecglib.recipes import TrainConfig
+from ecglib.training import fit
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Plain(nn.Module):
+    """Neither batch normalisation nor dropout: its gradient is a mean over windows."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv1d(1, 8, 15, stride=5), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.head(self.conv(x).square().mean(-1))
+
+
+CONFIGS = {
+    "adamw": TrainConfig(epochs=4, batch_size=16, draws=96, lr=5e-3, device="cpu", bf16=False, seed=2),
+    "sgd": TrainConfig(
+        epochs=4, batch_size=16, draws=96, lr=0.1, device="cpu", bf16=False, seed=2, optimizer="sgd",
+        schedule="constant", clip_norm=0.5, validation=0.3, patience=3,
+    ),
+}  # fmt: skip
+
+
+def network(kind, seed):
+    return Plain() if kind == "plain" else models.build("murugesan-gap", width=4, dropout=0.3, seed=seed)
+
+
+WORKER = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from safetensors.torch import save_file
+from ecglib import run_state, training
+from test_distributed import CONFIGS, network
+from test_training import half, toy
+torch.set_num_threads(1)
+rank = int(os.environ["RANK"])
+if rank:
+    def refuse(*_):
+        raise AssertionError("process 1 writes")
+    run_state.write = training.write_atomically = refuse
+kind, config, out = sys.argv[2:]
+run = training.fit(network(kind, seed=rank), toy(), half(toy()), config=CONFIGS[config], run_dir=out, progress=False)
+save_file(run.model.state_dict(), f"{out}/rank{rank}.safetensors")
+assert run.record["processes"] == 2
+assert not torch.distributed.is_initialized()
+"""
+
+
+def launch(tmp_path, kind, config, *, worker=WORKER):
+    """Train in two processes by torchrun; weights of each."""
+    script = tmp_path / "worker.py"
+    script.write_text(worker)
+    out = tmp_path / "run"
+    code = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    code += [str(Path(__file__).parent), kind, config, str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(code, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [load_file(out / f"rank{k}.safetensors") for k in (0, 1)]
+
+
+def differences(a, b):
+    assert a.keys() == b.keys()
+    return max(float((a[k].double() - b[k].double()).abs().max()) for k in a)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", CONFIGS)
+def test_two_processes_with_half_the_batch_are_one_with_the_whole(tmp_path, config):
+    first, second = launch(tmp_path, "plain", config)
+    assert differences(first, second) == 0
+    alone = fit(
+        network("plain", 0), toy(), half(toy()), config=CONFIGS[config], run_dir=tmp_path / "alone", progress=False
+    )
+    assert differences(first, alone.model.state_dict()) < 1e-5
+    assert differences(alone.model.state_dict(), network("plain", 0).state_dict()) > 1e-2  # it has moved
+    # and the finished run of the two is one that a single process can load
+    loaded = fit(
+        network("plain", 0), toy(), half(toy()), config=CONFIGS[config], run_dir=tmp_path / "run", progress=False
+    )
+    assert differences(first, loaded.model.state_dict()) == 0
+    for row, other in zip(loaded.history, alone.history, strict=True):
+        assert row == pytest.approx(other, abs=1e-5)
+    assert loaded.record["processes"] == 2
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_one_was_stopped(tmp_path, monkeypatch):
+    config, windows = CONFIGS["adamw"], toy()
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            fit(network("plain", 0), windows, half(windows), config=config, run_dir=tmp_path / "run", progress=False)
+    first, second = launch(tmp_path, "plain", "adamw")
+    assert differences(first, second) == 0
+    alone = fit(network("plain", 0), windows, half(windows), config=config, run_dir=tmp_path / "alone", progress=False)
+    assert differences(first, alone.model.state_dict()) < 1e-5
+    run = fit(network("plain", 0), windows, half(windows), config=config, run_dir=tmp_path / "run", progress=False)
+    assert (run.record["processes"], [m["processes"] for m in run.record["earlier_machines"]]) == (2, [1])
+
+
+@pytest.mark.slow
+def test_batch_normalisation_differs_and_both_processes_agree(tmp_path):
+    first, second = launch(tmp_path, "murugesan-gap", "adamw")
+    assert differences(first, second) == 0  # running averages too
+    alone = fit(
+        network("murugesan-gap", 0), toy(), half(toy()), config=CONFIGS["adamw"], run_dir=tmp_path / "a", progress=False
+    )
+    assert differences(first, alone.model.state_dict()) > 1e-3
+    run = fit(
+        network("murugesan-gap", 5), toy(), half(toy()), config=CONFIGS["adamw"], run_dir=tmp_path / "run",
+        progress=False,
+    )  # fmt: skip
+    losses = [row["loss"] for row in run.history]
+    assert losses[-1] < 0.8 * losses[0]
+    assert sorted(p.name for p in run.run_dir.iterdir() if "rank" not in p.name) == ["run.json", "state.safetensors"]
+
+
+@pytest.mark.slow
+def test_a_group_that_is_there_already_is_used_and_left(tmp_path):
+    worker = WORKER.replace('rank = int(os.environ["RANK"])', 'torch.distributed.init_process_group("gloo"); rank = '
+                            "torch.distributed.get_rank()").replace("assert not", "assert")  # fmt: skip
+    first, second = launch(tmp_path, "plain", "adamw", worker=worker)
+    assert differences(first, second) == 0
+
+
+def test_one_process_is_a_team_of_its_own(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    with distributed.team("cpu") as us:
+        assert (us.rank, us.size, us.device) == (0, 1, torch.device("cpu"))
+        model, value = Plain(), torch.ones(3)
+        assert us.wrap(model) is model
+        assert us.total(value) is value
+        assert us.told({"a": 1}) == {"a": 1}
+        us.agree(model)
+        assert us.name == "CPU, 1 threads"
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_world_of_one_needs_no_group(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "nowhere", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with distributed.team("cpu") as us:
+        assert us.size == 1
+        assert not torch.distributed.is_initialized()
+
+
+def test_a_batch_must_be_shared_evenly(tmp_path, monkeypatch, one_line):
+    inner = distributed.Team
+    monkeypatch.setattr(distributed, "Team", lambda rank, size, device: inner(rank, 3, device))
+    with pytest.raises(DataError) as caught:
+        fit(Plain(), toy(), half(toy()), config=CONFIGS["adamw"], run_dir=tmp_path, progress=False)
+    one_line(caught, "3 processes cannot share a batch of 16", "multiple")
+
+
+def test_shares_are_the_batch(monkeypatch):
+    from ecglib.training import _batches
+
+    windows, train, config = toy(), np.arange(0, 40, 2), CONFIGS["adamw"]
+    cpu = torch.device("cpu")
+    whole, *shares = (
+        [y for _, y in _batches(windows, train, config, 1, distributed.Team(rank, size, cpu))]
+        for rank, size in ((0, 1), (0, 2), (1, 2))
+    )
+    assert len(whole) == 6
+    for batch, one, two in zip(whole, *shares, strict=True):
+        assert torch.equal(torch.stack([one, two], 1).flatten(), batch)
