@@ -1,4 +1,4 @@
-"""Speeds that the book relies on, each beside a named alternative in the same run (needs MITDB for the first).
+"""Speeds that the book relies on, each beside a named alternative in the same run (reading needs records).
 
 python benchmarks/speed.py
 """
@@ -59,6 +59,30 @@ def reading() -> None:
     line(f"MITDB to deck windows ({peak:.2f} GB at the peak)", ours, "wfdb and a loop over annotations", seconds(plain))
 
 
+def counting() -> None:
+    """The published table from all annotations of three databases, beside wfdb's reader on the same files."""
+    import wfdb
+
+    from ecglib import survey
+    from ecglib.databases import record_names
+    from ecglib.errors import DataError
+    from ecglib.windows import TABLE, count_table
+
+    try:
+        files = [(name, r) for name in TABLE for r in record_names(name)]
+    except DataError as error:
+        print(f"the table is not timed: {error}")
+        return
+    some = files[::12]  # wfdb takes a minute for all of them
+    size = {f: (folder(f[0]) / f"{f[1]}.atr").stat().st_size for f in files}
+    share = sum(size[f] for f in some) / sum(size.values())
+    theirs = seconds(lambda: [wfdb.rdann(str(folder(d) / r), "atr") for d, r in some], times=1) / share
+    ours = seconds(count_table, times=1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    line(f"count of {len(files)} records ({peak:.2f} GB)", ours, "wfdb's reader alone, without counting", theirs)
+    line("survey of the same", seconds(lambda: [survey.survey(n) for n in TABLE], times=1), "the same", theirs)
+
+
 def importing() -> None:
     """``import ecglib``, beside an interpreter that imports nothing and one that imports torch."""
 
@@ -84,5 +108,6 @@ def masking(n: int = 64, n_iter: int = 50) -> None:
 
 if __name__ == "__main__":
     importing()
+    counting()
     reading()
     masking()

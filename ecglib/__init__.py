@@ -15,7 +15,7 @@ from types import ModuleType
 
 from ecglib.errors import DataError, DownloadError, EcglibError, UnknownNameError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: Rhythm classes in the order of the labels 0…7 (Vijayarangan et al., EMBC 2020).
 CLASSES = ("N", "PVC", "PAC", "AFIB", "SVTA", "SBR", "LBBB", "RBBB")

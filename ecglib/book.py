@@ -170,7 +170,7 @@ def build(*, database: str = "auto", jobs: int = 2, progress: bool = True) -> Pa
         # Kernels and Sphinx look for records themselves: tell them what was decided here.
         os.environ |= {"ECGLIB_DATABASE": found.database, "ECGLIB_DATA": str(found.root)}
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-        data = f"{found.database} {found.fingerprint()}"
+        data = f"{found.database} {found.fingerprint()} {source.companions()}"
         times |= execute([p for p in pages if is_executable(p)], data=data, jobs=jobs, progress=progress)
         began = time.perf_counter()
         html = _html(root, stage(root), progress=progress)

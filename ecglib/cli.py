@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ecglib import __version__
-from ecglib.errors import DataError, EcglibError
+from ecglib.errors import DataError, EcglibError, check_name
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -43,12 +43,13 @@ def fetch(
     record: Annotated[list[str] | None, typer.Option(help="Only this record; can be given again.")] = None,
     root: Root = None,
     base_url: Annotated[str | None, typer.Option(help="Mirror of PhysioNet's /files/ tree.")] = None,
+    signals: Annotated[bool, typer.Option(help="With --no-signals only what a count needs comes.")] = True,
 ) -> None:
     """Download a database, verified against its checksums; a stopped download goes on where it was."""
     from ecglib.databases import PHYSIONET
     from ecglib.download import fetch
 
-    typer.echo(fetch(database, root=root, records=record or None, base_url=base_url or PHYSIONET))
+    typer.echo(fetch(database, root=root, records=record or None, base_url=base_url or PHYSIONET, signals=signals))
 
 
 @app.command(epilog="Example: ecglib count --root data")
@@ -56,7 +57,8 @@ def count(root: Root = None, rule: Annotated[Rule, typer.Option(help="Rule to co
     """Count windows by class and database, from annotations alone."""
     from ecglib.windows import count_table
 
-    typer.echo(count_table(root, rule=rule.value).map(lambda n: "–" if n != n else f"{n:,.0f}").to_string())
+    table = count_table(root, rule=rule.value, progress=sys.stderr.isatty())
+    typer.echo(table.map(lambda n: "–" if n != n else f"{n:,.0f}").to_string())
 
 
 @app.command(epilog="Example: ecglib train mitdb --rule clean --level patient --folds 3 --epochs 12 --out runs/mine")
@@ -65,29 +67,56 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run; a stopped run goes on there.")],
     rule: Annotated[Rule, typer.Option(help="Rule that cuts the windows.")] = Rule.clean,
     level: Annotated[str, typer.Option(help="Split: window, block, patient or ds1-ds2.")] = "patient",
-    folds: Annotated[int | None, typer.Option(help="Folds for cross-validation; the first is trained.")] = None,
-    model: Annotated[str, typer.Option(help="Network.")] = "murugesan-gap",
-    width: Annotated[int, typer.Option(min=4, help="Channels of its stem.")] = 64,
-    epochs: Annotated[int, typer.Option(min=1)] = 12,
-    draws: Annotated[int, typer.Option(min=1, help="Windows drawn in an epoch.")] = 8000,
+    folds: Annotated[int | None, typer.Option(help="Folds for cross-validation.")] = None,
+    fold: Annotated[int, typer.Option(min=0, help="The fold to hold out.")] = 0,
+    model: Annotated[str, typer.Option(help="hannun, zihlmann, murugesan or murugesan-gap.")] = "murugesan-gap",
+    width: Annotated[int | None, typer.Option(min=4, help="Channels of its first layer; as published.")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Begin from the recipe of the network's paper.")
+    ] = False,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    draws: Annotated[int | None, typer.Option(min=1, help="Windows drawn in an epoch.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak of the learning rate.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(min=0)] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw, adam or sgd.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="one-cycle, constant or plateau.")] = None,
+    clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
+    validation: Annotated[float | None, typer.Option(help="Share of the training part that chooses the epoch.")] = None,
+    patience: Annotated[int | None, typer.Option(min=1, help="Epochs without a gain that end the run.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda …; a GPU where there is one.")] = None,
+    bf16: Annotated[bool | None, typer.Option(help="Compute in bfloat16; where the device can.")] = None,
     per_class: Annotated[int, typer.Option(min=1, help="Windows kept of each class.")] = 2500,
     seed: int = 0,
     root: Root = None,
 ) -> None:
-    """Train a network, score it on the held-out part, write checkpoint and scores."""
+    """Train a network, score it on the held-out part, write checkpoint and scores; also under torchrun."""
     import json
+    from dataclasses import replace
 
-    from ecglib import evaluation, models, networks, training
+    from ecglib import distributed, evaluation, models, networks, training
     from ecglib.splits import split
     from ecglib.windows import cut_database
 
-    network = models.build(model, seed=seed, width=width)
+    recipe = training.TrainConfig(epochs=12, draws=8000, batch_size=64)
+    if published:
+        check_name("network with a published recipe", model, training.PUBLISHED)
+        recipe = training.PUBLISHED[model]
+    given: dict[str, Any] = dict(
+        epochs=epochs, draws=draws, batch_size=batch_size, lr=lr, weight_decay=weight_decay, optimizer=optimizer,
+        schedule=schedule, clip_norm=clip_norm, validation=validation, patience=patience, device=device, bf16=bf16,
+        seed=seed,
+    )  # fmt: skip
+    config = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    network = models.build(model, seed=seed, **({"width": width} if width else {}))
     windows = cut_database(database, rule=rule.value, root=root, progress=True).subsample(per_class, seed=seed)
-    part = split(windows, level=level, folds=folds, seed=seed)[0]
-    if not len(part.test):
-        raise DataError(f"the split {level!r} leaves nothing to test on; choose another level or fewer folds")
-    config = training.TrainConfig(epochs=epochs, draws=draws, batch_size=64, seed=seed)
+    parts = split(windows, level=level, folds=folds, seed=seed)
+    if fold >= len(parts):
+        raise DataError(f"there is no fold {fold}; the split has {len(parts)}, counted from 0")
+    part = parts[fold]
     run = training.fit(network, windows, part, config=config, run_dir=out)
+    if not distributed.leads():
+        return
     notes = networks.notes_of(run, windows, part, rule=rule.value) | {"run": run.record}
     path = models.save(run.model, out / "model.safetensors", notes=notes)
     guess = evaluation.predict(models.load(path), windows.x[part.test]).argmax(1)

@@ -36,6 +36,7 @@ def fetch(
     root: str | os.PathLike[str] | None = None,
     records: Iterable[str] | None = None,
     base_url: str = PHYSIONET,
+    signals: bool = True,
     jobs: int = 4,
     retries: int = 5,
     timeout: float = 20.0,
@@ -60,6 +61,8 @@ def fetch(
         Records to fetch; all of them if not given.
     base_url : str
         Where ``<name>/<version>/`` is found, by http or https.
+    signals : bool
+        Without them only headers and annotations come: enough to count, and megabytes where all are gigabytes.
     jobs, retries : int
         Files to fetch at once; further attempts at each file (after a lost connection, HTTP 429 or 5xx).
     timeout, backoff : float
@@ -84,7 +87,8 @@ def fetch(
         with FileLock(where / ".lock"), requests.Session() as session, ThreadPoolExecutor(jobs) as pool:
             mirror = _Mirror(base_url, url, where, session, retries, timeout, backoff)
             files = _plan(mirror, [records] if isinstance(records, str) else records)
-            tasks = [pool.submit(mirror.bring, file, expected) for file, expected in files.items()]
+            wanted = [(file, expected) for file, expected in files.items() if signals or not file.endswith(".dat")]
+            tasks = [pool.submit(mirror.bring, file, expected) for file, expected in wanted]
             try:
                 for task in tqdm(as_completed(tasks), name, len(tasks), unit="file", disable=not progress):
                     task.result()

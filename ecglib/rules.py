@@ -26,6 +26,7 @@ RULES: Mapping[str, str] = MappingProxyType(
     }
 )
 BLOCK_S = 60.0  #: no clean window crosses, or comes within half a window of, a multiple of this time
+_NEVER = 1 << 40  # a sample that no record has
 _REACH_S = 1.5  # a clean R peak lies 0.5 to 1.5 s into its window, so no window reaches further than this from it
 
 BEAT_CLASS: Mapping[str, int] = MappingProxyType({"N": 0, "V": 1, "A": 2, "L": 6, "R": 7})  #: class of a beat's symbol
@@ -100,21 +101,31 @@ def clauses(record: Record) -> Clauses:
     sample, second = np.round(marks.time * record.native_fs).astype(int), round(record.native_fs)
     label = by_symbol(marks.symbol, BEAT_CLASS, other=-1)
     is_beat = label >= 0
-    for i in np.flatnonzero(marks.symbol == "+"):
-        label[i] = RHYTHM_CLASS.get(marks.aux[i][1:], -1) if marks.aux[i].startswith("(") else -1
+    changes = np.flatnonzero(by_symbol(marks.symbol, {"+": True}, other=False))
+    rhythms = {f"({name}": c for name, c in RHYTHM_CLASS.items()}
+    label[changes] = [rhythms.get(note, -1) for note in marks.aux[changes].tolist()]
     begins = (label >= 0) & (sample >= second)
     per_class = np.bincount(label[begins], minlength=len(CLASSES))
-    low, high = np.searchsorted(sample, sample - second), np.searchsorted(sample, sample + second, side="right")
-    change = np.cumsum(np.r_[False, label[1:] != label[:-1]])[: len(label)]  # grows wherever the label changes
+    before, after = to_another(sample, label)
     return Clauses(
         sample=sample,
         label=label,
         is_beat=is_beat,
         begins=begins,
-        company=(label >= 0) & (per_class[label] != 1),
+        company=(label >= 0) & (per_class[label] > begins),
         between=(sample - second >= sample[:1]) & (sample + second <= sample[-1:]),
-        pure=change[low] == change[high - 1] if len(label) else np.empty(0, bool),
+        pure=(before > second) & (after > second),
     )
+
+
+def to_another(sample: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Samples from each mark back and on to the nearest mark with another label, (M,) each; of marks in order of time.
+
+    One pass over the marks: to search for both ends of each window takes a day of them five times as long.
+    """
+    new = np.r_[True, label[1:] != label[:-1]][: len(label)]
+    run, first = np.cumsum(new) - 1, np.flatnonzero(new)[1:]  # runs of one label, and where all but the first begin
+    return sample - np.r_[-_NEVER, sample[first - 1]][run], np.r_[sample[first], _NEVER][run] - sample
 
 
 # Internals -----------------------------------------------------------------------------------------------------
@@ -125,9 +136,10 @@ def _deck(record: Record) -> Labels:
     # Rule A for every class of MITDB (and of records that are not in the table), for rhythms elsewhere; else rule B.
     by_b = c.is_beat & (record.database in {"ltafdb", "ltdb"})
     keep = (c.label >= 0) & np.where(by_b, c.between & c.pure, c.begins & c.company)
-    time, peaks = c.sample[keep] / record.native_fs, record.beats.time
-    beat = np.searchsorted(peaks, time - 1e-9)  # the labelled beat, or the first one after a rhythm mark
-    anchor = np.where(beat < len(peaks), peaks[np.minimum(beat, len(peaks) - 1)], time)
+    time, peaks, is_rhythm = c.sample[keep] / record.native_fs, record.beats.time, ~c.is_beat[keep]
+    anchor, onset = time.copy(), time[is_rhythm]
+    beat = np.searchsorted(peaks, onset - 1e-9)  # the first one after the mark
+    anchor[is_rhythm] = np.where(beat < len(peaks), peaks[np.minimum(beat, len(peaks) - 1)], onset)
     return Labels(c.label[keep], time, anchor)
 
 
@@ -162,12 +174,12 @@ def _clean(record: Record, seed: int) -> Labels:
     own = {0: brisk, 5: slow | among({"SBR"})}
     label = np.full(len(time), -1)
     for c in range(len(CLASSES)):
-        mine = by_symbol(record.beats.symbol, dict.fromkeys(_SYMBOLS[c], True), other=False) & whole
-        mine &= among(_HOSTS[c]) & own.get(c, True)
-        if mine.any():
-            alien = marks.time[by_symbol(marks.symbol, dict.fromkeys(_SHOWN - set(_COMPANY[c]), True), other=False)]
-            alone = np.searchsorted(alien, time - _REACH_S) == np.searchsorted(alien, time + _REACH_S, side="right")
-            label[mine & alone] = c
+        if not (there := whole & among(_HOSTS[c]) & own.get(c, True)).any():
+            continue
+        mine = np.flatnonzero(there & by_symbol(record.beats.symbol, dict.fromkeys(_SYMBOLS[c], True), other=False))
+        alien = marks.time[by_symbol(marks.symbol, dict.fromkeys(_SHOWN - set(_COMPANY[c]), True), other=False)]
+        low, high = time[mine] - _REACH_S, time[mine] + _REACH_S
+        label[mine[np.searchsorted(alien, low) == np.searchsorted(alien, high, side="right")]] = c
     rng = np.random.default_rng([seed, zlib.crc32(f"{record.database}/{record.name}".encode())])
     centre = time + HALF_S - rng.uniform(2 * HALF_S - _REACH_S, _REACH_S, len(time))
     centre = np.round((centre - HALF_S) * FS) / FS + HALF_S  # on the grid of samples, so that time is exact

@@ -69,6 +69,18 @@ class Source:
         return digest.hexdigest()
 
 
+def companions() -> str:
+    """SHA-256 over the annotations of the other databases that are here, and the names of excerpts: chapters count them."""
+    digest = hashlib.sha256()
+    for root in _roots():
+        for name in DATABASES:
+            for path in sorted(folder(name, root).glob("*.atr")):
+                digest.update(f"{name} {path.name}".encode() + path.read_bytes())
+        for path in sorted([*root.glob("excerpts/*/*.hea"), *root.parent.glob("excerpts/*/*.hea")]):
+            digest.update(path.name.encode())
+    return digest.hexdigest()
+
+
 MITDB_RECORDS = 48  #: a build on its own account takes all of MITDB or the phantom: a part would mislead
 
 BANNER = (

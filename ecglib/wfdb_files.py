@@ -125,7 +125,7 @@ def _by_word(name: str, raw: bytes) -> _Marks:
 
     word = np.frombuffer(raw, "<u2").astype(np.int64)
     code, value = word >> 10, word & 1023
-    is_mark, step, notes, after = code < _SKIP, np.where(code < _SKIP, value, 0), [], 0
+    is_mark, step, notes, after = code < _SKIP, np.where(code < _SKIP, value, 0), [], np.int64(0)
     for i in np.flatnonzero((code == _SKIP) | (code == _AUX)):
         if i < after:  # a word of the one before, no code
             continue

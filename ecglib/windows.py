@@ -86,21 +86,16 @@ def at(record: Record, *, time: float) -> WindowSet:
     anchor, symbol = float(record.beats.time[nearest]), str(record.beats.symbol[nearest])
     episode = np.flatnonzero((record.rhythms.start <= anchor) & (anchor < record.rhythms.stop))
     rhythm = str(record.rhythms.label[episode[-1]]) if len(episode) else ""
-    label = BEAT_CLASS.get(symbol, -1)
+    y = BEAT_CLASS.get(symbol, -1)
     if rhythm in RHYTHM_CLASS and (symbol == "N" or (rhythm, symbol) == ("SVTA", "A")):
-        label = RHYTHM_CLASS[rhythm]
+        y = RHYTHM_CLASS[rhythm]
     first = round((anchor - HALF_S - record.start) * FS)
     first = min(max(0, first), len(record.signal) - WINDOW)  # near an end of the record the beat is off the centre
     if first < 0:
         raise DataError(f"record {record.name} is shorter than the window of {2 * HALF_S:g} s")
-    return WindowSet(
-        x=record.signal[None, None, first : first + WINDOW],
-        y=np.array([label]),
-        record=np.array([record.name]),
-        database=np.array([record.database]),
-        time=np.array([record.start + first / FS + HALF_S]),
-        anchor=np.array([anchor]),
-    )
+    found = Labels(np.array([y]), np.array([record.start + first / FS + HALF_S]), np.array([anchor]))
+    whole = _unfilled(found, record.name, record.database)
+    return replace(whole, x=record.signal[None, None, first : first + WINDOW])
 
 
 def labels(

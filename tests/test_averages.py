@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from ecglib import CLASSES, FS
-from ecglib.averages import aligned, beats, by_class, relative
+from ecglib.averages import aligned, beats, by_class, deflection, percentiles, relative
 from ecglib.errors import DataError
+from ecglib.windows import WindowSet
+
+FIELDS = "y record database time anchor".split()
 
 
 def spiked(make_windows, peaks, *, record=None, label=None, height=1.0):
@@ -126,3 +129,50 @@ def test_too_few_patients(make_windows, one_line):
     one_line(caught, "no class has windows of 2 patients")
     with pytest.raises(DataError):
         by_class(windows[:0], values[:0])
+
+
+def test_deflection_has_the_sign_of_the_beat(make_windows):
+    windows, values = spiked(make_windows, [200, 300, 400], height=np.array([1.5, -2.0, 0.1]))
+    values[0, 236 + 1] = 9.0  # more than 0.1 s from the peak
+    values[2, 364] = -0.3  # the last sample that counts
+    signal = WindowSet(values[:, None].astype(np.float32) + 4, *(getattr(windows, f) for f in FIELDS))
+    np.testing.assert_allclose(deflection(signal), [1.5, -2.0, -0.3], atol=1e-6)
+
+
+def test_percentiles_count_patients_once(make_windows):
+    record = ["100"] * 8 + ["101"] * 2
+    height = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 100, 200])
+    windows, values = spiked(make_windows, [200 + 20 * k for k in range(10)], record=record, height=height)
+    table = percentiles(windows, values)
+    peak = table[table["time"].abs() < 1e-9].iloc[0]
+    # each of the first eight windows has 1/16 of the weight, each of the last two a quarter
+    assert (peak["low"], peak["median"], peak["high"]) == (1, 8, 200)
+    assert peak["mean"] == pytest.approx((4.5 + 150) / 2)
+    assert (peak["windows"], peak["patients"]) == (10, 2)
+    beside = table[np.isclose(table["time"], 3 / FS)].iloc[0]
+    assert (beside["low"], beside["median"], beside["high"]) == (0.5, 4, 100)
+    assert len(table) == 361
+
+
+def test_percentiles_against_repeated_windows(make_windows):
+    """A patient with three windows and one with two weigh as if each window stood there twice and three times."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(5, 720))
+    windows = make_windows(["100"] * 3 + ["101"] * 2, ["PVC"] * 5, [30.0] * 5)
+    table = percentiles(windows, values)
+    plain = aligned(windows, values)[[0, 0, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4]]
+    for column, q in (("low", 0.05), ("median", 0.5), ("high", 0.95)):
+        np.testing.assert_array_equal(table[column], np.quantile(plain, q, axis=0, method="inverted_cdf"))
+    np.testing.assert_allclose(table["mean"], plain.mean(0))
+    np.testing.assert_allclose(table["mean"], by_class(windows, values)["mean"])
+
+
+def test_percentiles_by_class_in_order(make_windows, one_line):
+    windows, values = spiked(
+        make_windows, [300] * 4, record=["100", "101", "102", "103"], label=["RBBB", "N", "N", "AFIB"]
+    )
+    assert percentiles(windows, values)["label"].unique().tolist() == ["N", "AFIB", "RBBB"]
+    assert percentiles(windows, values, least_patients=2)["label"].unique().tolist() == ["N"]
+    with pytest.raises(DataError) as caught:
+        percentiles(windows, values, least_patients=3)
+    one_line(caught, "no class has windows of 3 patients")

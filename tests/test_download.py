@@ -207,6 +207,15 @@ def belonging(folder: Path, *records: str, missing: Collection[str] = ()) -> dic
     return {name: (folder / name).read_bytes() for name in names.difference(missing)}
 
 
+def test_without_signals(get, server):
+    """Headers and annotations of every record: what a count needs."""
+    found = content(get(signals=False))
+    expected = belonging(server.tree, *RECORDS)
+    assert found == {name: b for name, b in expected.items() if not name.endswith(".dat")}
+    assert {f"{r}.atr" for r in RECORDS} < set(found)
+    assert content(get(records=["100"])) == found | belonging(server.tree, "100")  # the signal comes when it is wanted
+
+
 def failure(call, **options) -> str:
     with pytest.raises(DownloadError) as caught:
         call(**options)

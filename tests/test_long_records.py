@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from scipy.signal import resample_poly
 from ecglib import CLASSES
 from ecglib.databases import folder
 from ecglib.errors import DataError
-from ecglib.records import open_record, read_record, read_signal
+from ecglib.records import read_record, read_signal
 from ecglib.windows import concat, cut, cut_database, fill, labels
 
 GAIN = 166.945  # ADC units per mV of LTAFDB's first lead
@@ -151,37 +150,3 @@ def test_where_the_lead_is_off_no_window_is_made_up(tmp_path):
     part, start = read_signal("ltdb", "14046", root=tmp_path, start=4200.0, stop=4210.0)
     assert start == 4200
     assert np.isnan(part).all()
-
-
-@pytest.mark.data
-def test_excerpts_of_the_long_term_databases(qtdb):
-    """LTDB as QT Database has it: two beats of a class are found where its annotations say, at 360 Hz."""
-    for name in ("sel14046", "sel14157", "sel14172", "sel15814"):
-        record = read_record("qtdb", name, root=qtdb)
-        windows = cut(record, rule="deck")
-        assert len(windows) > 500
-        assert windows.x.shape[2] == 720
-        peaks = windows.x[:, 0, 330:391] - np.median(windows.x[:, 0], axis=1, keepdims=True)
-        away = windows.x[:, 0, 480:541] - np.median(windows.x[:, 0], axis=1, keepdims=True)
-        # the annotated beat stands in the middle: the QRS is what is largest there
-        assert np.median(np.abs(peaks).max(1)) > 2 * np.median(np.abs(away).max(1))
-
-
-@pytest.mark.data
-def test_excerpts_of_ltafdb(mitdb):
-    """The minutes of LTAFDB that are at hand, by the same call as a reader's own record."""
-    where = sorted((mitdb.parent / "excerpts" / "ltafdb").glob("*.hea"))
-    if len(where) != 79:
-        pytest.skip("the excerpts of LTAFDB are not here")
-    beats = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for path in where:
-            record = open_record(path)
-            assert record.native_fs == 128
-            assert len(record.signal) == 60 * 360
-            windows = cut(record, rule="clean")
-            assert np.isfinite(windows.x).all()
-            assert (np.abs(windows.r_position - 1) <= 0.5 + 1 / 256).all()  # beats are annotated at 128 Hz
-            beats += len(windows)
-    assert beats > 3000
