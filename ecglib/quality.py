@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ecglib import wfdb_files
 from ecglib.databases import folder, record_names
 from ecglib.errors import DataError, check_name
 from ecglib.records import read_annotations
@@ -132,6 +133,22 @@ def beats_within(name: str, stretches: pd.DataFrame, *, root: str | os.PathLike[
         time = read_annotations(name, str(record), root=root).beats.time
         count += int((np.searchsorted(time, own.stop) - np.searchsorted(time, own.start)).sum())
     return count
+
+
+def channels(name: str, *, root: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """Leads and gains as the headers of a database give them; no signal is needed.
+
+    Returns
+    -------
+    DataFrame
+        One row a record and channel: database, record, channel, lead, gain (digits per mV; 200 where a header gives none).
+    """
+    rows = []
+    for record in record_names(name, root):
+        header = wfdb_files.header(folder(name, root) / record)
+        for channel, (lead, gain) in enumerate(zip(header.sig_name, header.adc_gain, strict=True)):
+            rows.append((name, record, channel, lead, float(gain)))
+    return pd.DataFrame(rows, columns=["database", "record", "channel", "lead", "gain"])
 
 
 # Internals -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import wfdb
 
 from ecglib.databases import folder, record_names
 from ecglib.errors import DataError, UnknownNameError
-from ecglib.quality import FLAT_S, KINDS, beats_within, quality, survey, touched
+from ecglib.quality import FLAT_S, KINDS, beats_within, channels, quality, survey, touched
 from ecglib.records import read_annotations, read_record
 
 LENGTH = 3600  # 10 s: five windows
@@ -233,3 +233,23 @@ def test_a_record_without_signals_is_refused(ltafdb, one_line):
     with pytest.raises(DataError) as caught:
         quality("ltafdb", record_names("ltafdb", ltafdb)[0], root=ltafdb)
     one_line(caught, "record 00", "fetch")
+
+
+def test_channels_are_the_headers(tmp_path):
+    where = folder("ltafdb", tmp_path)
+    where.mkdir(parents=True)
+    (where / "00.hea").write_text(
+        "00 2 128 9661440\n00.dat 16 166.945/mV 16 0 -1 0 0 ECG\n00.dat 16 0/mV 16 0 -1 0 0 ECG2\n"
+    )
+    found = channels("ltafdb", root=tmp_path)
+    assert found.to_numpy().tolist() == [["ltafdb", "00", 0, "ECG", 166.945], ["ltafdb", "00", 1, "ECG2", 200.0]]
+
+
+@pytest.mark.data
+def test_channels_of_mitdb(mitdb):
+    """45 of 48 records begin with MLII; 114 has it second; one gain for all."""
+    found = channels("mitdb", root=mitdb)
+    first = found[found.channel == 0]
+    assert (first.lead == "MLII").sum() == 45
+    assert first[first.lead != "MLII"].record.tolist() == ["102", "104", "114"]
+    assert set(found.gain) == {200.0}

@@ -105,7 +105,7 @@ def clause_steps(
     fields = ["cell", "zero", "name", "windows", "published", "excess", "text", "who", "fits", "aside"]
     base = alt.Chart(data[fields]).transform_filter(f"datum.cell === {pick.name}")
     y = alt.Y("name:N", sort=None, title=None,
-              axis=alt.Axis(labelLimit=240, ticks=False, domain=False))  # fmt: skip
+              axis=alt.Axis(labelLimit=240, labelPadding=10, ticks=False, domain=False))  # fmt: skip
     x = alt.X("excess:Q", title="windows more or less than published",
               scale=alt.Scale(type="symlog", constant=1), axis=alt.Axis(format=",d", tickCount=5))  # fmt: skip
     tip = [
@@ -132,7 +132,7 @@ def search_hits(
     description: str = "Rules that hit a cell exactly, beside the number that would by accident.",
     width: int = 360,
 ) -> alt.FacetChart:
-    """Exact hits of families of rules beside the hits that accident would bring.
+    """Exact hits of families of rules beside the hits that accident would bring; cells in the order of the frame.
 
     Parameters
     ----------
@@ -152,7 +152,8 @@ def search_hits(
     found = base.mark_point(filled=True, size=70, opacity=1, color=ACCENT).encode(x)
     chance = base.mark_tick(thickness=2, color=INK).encode(alt.X("expected:Q"))
     panels = alt.layer(chance, found).properties(width=width, height=alt.Step(16)).facet(
-        row=alt.Row("cell:N", sort=None, title=None, header=alt.Header(labelAngle=0, labelAnchor="start", labelOrient="top"))
+        row=alt.Row("cell:N", sort=list(dict.fromkeys(frame.cell)), title=None,
+                    header=alt.Header(labelAngle=0, labelAnchor="start", labelOrient="top"))
     )  # fmt: skip
     return finish(panels.resolve_scale(y="independent"), title, description)
 

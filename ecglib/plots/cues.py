@@ -134,7 +134,8 @@ def shares(
     data["share"] = (data.value / totals[data.label].to_numpy()).round(4)
     names += ["other"] * bool((data.group == "other").any())
     spare = itertools.cycle(("#ef6c22", "#6f1a11", "#cc79a9", "#650e61", "#8a8a1f", "#1f7a8a"))
-    colours = [CLASS_COLOURS.get(n) or ("#bdbdbd" if n in {"other", "unknown"} else next(spare)) for n in names]
+    greys = {"other": "#bdbdbd", "unknown": "#e3e3e3"}
+    colours = [CLASS_COLOURS.get(n) or greys.get(n) or next(spare) for n in names]
     scale = alt.Scale(domain=names, range=colours)
     data["rank"] = data.group.map({n: k for k, n in enumerate(names)})
     y = alt.Y("label:N", sort=list(totals.index), title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=200))
