@@ -1,5 +1,6 @@
 """One call for every explanation and every control, and each gives what its own function gives."""
 
+import copy
 import inspect
 import math
 import warnings
@@ -54,8 +55,11 @@ def test_every_name(net, x, method):
         assert not relevance.requires_grad
     assert torch.equal(signal, x)
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
-    single = torch.cat([attribute(method, net, x[i : i + 1], 2, **SHORT.get(method, {})) for i in range(3)])
-    torch.testing.assert_close(relevance, single, atol=1e-4, rtol=1e-4)
+    # In double: where a slope is nearly 0, Adam's first step of a mask takes the sign of a rounding error in float32.
+    exact, fine = copy.deepcopy(net).double(), x.double()
+    together = attribute(method, exact, fine, 2, **SHORT.get(method, {}))
+    single = torch.cat([attribute(method, exact, fine[i : i + 1], 2, **SHORT.get(method, {})) for i in range(3)])
+    torch.testing.assert_close(together, single, atol=1e-6, rtol=1e-6)
     one_of_one = attribute(method, net, x[:1], TARGET[:1], **SHORT.get(method, {}))
     assert one_of_one.shape == (1, 720)
 
