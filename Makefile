@@ -10,7 +10,7 @@ book: $(VENV)/.ready
 	$(BIN)/ecglib book
 
 test: $(VENV)/.ready lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
