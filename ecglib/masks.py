@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ecglib.cam import class_index
 from ecglib.errors import DataError, check_name
+from ecglib.frozen_lstm import OPTIMIZERS, descent, frozen, terms
 from ecglib.modes import differentiable_rnn
 
 Score = Callable[[Tensor], Tensor]
@@ -121,7 +122,7 @@ def learn_mask(
     Objective: the deck of Vijayarangan et al., EMBC 2020, after van der Westhuizen & Lasenby, arXiv:1705.08153, and Fong
     & Vedaldi, ICCV 2017, arXiv:1704.03296.
     """
-    check_name("optimizer", optimizer, _OPTIMIZERS)
+    check_name("optimizer", optimizer, OPTIMIZERS)
     check_name("area", area, ("sum", "mean"))
     if x.dim() != 3 or x.shape[1] != 1:
         raise DataError(f"expected windows of shape (N, 1, T), received {tuple(x.shape)}")
@@ -129,26 +130,21 @@ def learn_mask(
         raise DataError(f"n_iter is {n_iter} and lr is {lr}; give at least one step and a positive rate")
     x = x.detach()
     n, _, length = x.shape
-    mask = _first_mask(init, length, seed).to(x).detach().clone().expand(n, length).contiguous().requires_grad_()
+    mask = _first_mask(init, length, seed).to(x).detach().clone().expand(n, length).contiguous()
     k = _fill(fill, x)
     scale = lambda_area / (length if area == "mean" else 1)
-    step = _OPTIMIZERS[optimizer]([mask], lr=lr)
+    step = descent(mask, x, k, optimizer=optimizer, lr=lr, scale=scale, lambda_tv=lambda_tv, clamp=clamp)
     history = torch.empty(n_iter, n, dtype=x.dtype, device=x.device)
+    masked, off, rough = terms(mask, x, k)
     for i in tqdm(range(n_iter), desc="learning masks", disable=not progress, leave=False):
-        with torch.enable_grad():  # the caller may be under no_grad
-            objective, _ = _objective(score, x, k, mask, scale, lambda_tv)  # (N,)
-            (mask.grad,) = torch.autograd.grad(objective.sum(), mask)
-        history[i] = objective.detach()
-        step.step()
-        if clamp:
-            with torch.no_grad():
-                mask.clamp_(0, 1)
+        value, slope = _value_and_slope(score, masked)
+        history[i] = scale * off + lambda_tv * rough + value
+        masked, off, rough = step(slope)
     with torch.no_grad():
-        _, final = _objective(score, x, k, mask, scale, lambda_tv)
-        off, rough = (1 - mask).abs(), (mask[:, 1:] - mask[:, :-1]).abs().sum(1)
-        result = MaskResult(mask.detach(), final, off.mean(1) if area == "mean" else off.sum(1), rough, history)
-    _warn_if_collapsed(result.mask)
-    return result
+        final = _value(score, masked).detach()
+    off, rough = terms(mask, x, k)[1:]
+    _warn_if_collapsed(mask)
+    return MaskResult(mask, final, off / length if area == "mean" else off, rough, history)
 
 
 def lstm_score(model: Any, x: Tensor, target: int | Tensor, *, branch: str = "lstm", of: str = "probability") -> Score:
@@ -157,7 +153,8 @@ def lstm_score(model: Any, x: Tensor, target: int | Tensor, *, branch: str = "ls
     Parameters
     ----------
     model : nn.Module
-        With ``feature_map``, ``lstm_features`` and ``head`` (see `ecglib.models`), used in eval mode, left untouched.
+        With ``lstm_features`` and a ``head`` that reads the CNN's features and behind them the LSTM's (see
+        `ecglib.models`); used in eval mode, left untouched.
     x : Tensor of shape (N, 1, T)
         The whole windows, which the CNN goes on seeing when ``branch`` is "lstm".
     target : int or Tensor of shape (N,)
@@ -177,14 +174,18 @@ def lstm_score(model: Any, x: Tensor, target: int | Tensor, *, branch: str = "ls
     check_name("score", of, ("probability", "logit"))
     if next(model.parameters()).dtype != x.dtype:  # float64 masks ask for a float64 network; the caller's stays
         model = copy.deepcopy(model).to(x.dtype)
+    read: list[Tensor] = []  # by the head: the CNN's part, once and for all, and then the LSTM's
+    tapes: list[Tensor] = []  # of one step, for the next to write over
     with differentiable_rnn(model), torch.no_grad():
-        index = class_index(target, x, model(x[:1]).shape[1])
-        pooled: Any = model.feature_map(x).mean(-1) if branch == "lstm" else None  # the CNN's part, once and for all
+        with model.head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])):
+            logits = model(x if branch == "lstm" else x[:1])
+        index = class_index(target, x, logits.shape[1])
+        cnn = read[0][:, : -model.lstm_features(x[:1]).shape[1]]
 
     def score(masked: Tensor) -> Tensor:
-        with differentiable_rnn(model):
-            whole = pooled is None
-            logits = model(masked) if whole else model.head(torch.cat([pooled, model.lstm_features(masked)], dim=1))
+        with frozen(model, tapes):
+            alone = branch == "lstm"
+            logits = model.head(torch.cat([cnn, model.lstm_features(masked)], 1)) if alone else model(masked)
         values = logits.softmax(1) if of == "probability" else logits
         return values.gather(1, index[:, None])[:, 0]
 
@@ -193,20 +194,23 @@ def lstm_score(model: Any, x: Tensor, target: int | Tensor, *, branch: str = "ls
 
 # Internals -----------------------------------------------------------------------------------------------------
 
-_OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+
+def _value(score: Score, masked: Tensor) -> Tensor:
+    value = score(masked)
+    if value.shape != masked.shape[:1]:
+        raise DataError(f"score must return one value a window, shape ({len(masked)},); received {tuple(value.shape)}")
+    return value
 
 
-def _objective(
-    score: Score, x: Tensor, k: Tensor, mask: Tensor, scale: float, lambda_tv: float
-) -> tuple[Tensor, Tensor]:
-    """Objective and score by window, both (N,)."""
-    m = mask[:, None, :]
-    value = score(m * x + k * (1 - m))
-    if value.shape != (len(x),):
-        raise DataError(f"score must return one value a window, shape ({len(x)},); received {tuple(value.shape)}")
-    area = (1 - mask).abs().sum(1)
-    tv = (mask[:, 1:] - mask[:, :-1]).abs().sum(1)
-    return scale * area + lambda_tv * tv + value, value.detach()
+def _value_and_slope(score: Score, masked: Tensor) -> tuple[Tensor, Tensor]:
+    """Score (N,) and its gradient with respect to the masked signal (N, 1, T): all that needs the network."""
+    with torch.enable_grad():  # the caller may be under no_grad
+        masked = masked.detach().requires_grad_()
+        value = _value(score, masked)
+        if not value.requires_grad:  # it does not depend on the signal
+            return value, torch.zeros_like(masked)
+        (slope,) = torch.autograd.grad(value.sum(), masked, materialize_grads=True)
+    return value.detach(), slope
 
 
 def _first_mask(init: float | str | Tensor, length: int, seed: int) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ecglib import models
+from ecglib import frozen_lstm, models
 from ecglib.errors import DataError, UnknownNameError
 from ecglib.masks import RECIPES, MaskResult, differentiable_rnn, learn_mask, lstm_score
 
@@ -86,6 +86,44 @@ def test_decks_batch_is_one_at_a_time_on_a_steep_score(x):
         return quiet(lambda m: torch.tanh((m[:, 0] * weight).sum(-1) / 20) * 40, x[index])
 
     compare(learn, 1e-5)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_decks_masks_are_those_of_a_plain_loop(x, width):
+    """`torch.nn.LSTM`, autograd and `torch.optim.Adam`, one window at a time: all 500 steps, in single precision."""
+    model = models.build("murugesan-gap", width=4, seed=1).requires_grad_(False)
+    with torch.no_grad():
+        model.lstm.weight_ih_l0.mul_(width)  # 3: as steep as a trained one
+        pooled = model.feature_map(x).mean(-1)
+    found = learn_mask(lstm_score(model, x[:3], TARGET[:3]), x[:3])
+    for i in range(3):
+        mask = torch.zeros(1, 720, requires_grad=True)
+        adam = torch.optim.Adam([mask], lr=0.001)
+        for _ in range(500):
+            features = model.lstm((mask * x[i]).reshape(1, 12, 60))[0][:, -1]
+            score = model.head(torch.cat([pooled[i : i + 1], features], 1)).softmax(1)[0, TARGET[i]]
+            (1 * (1 - mask).abs().sum() + 0.001 * mask.diff().abs().sum() + score).backward()
+            adam.step()
+            adam.zero_grad()
+        torch.testing.assert_close(found.mask[i : i + 1], mask.detach(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_iter": 100},
+        {**SETTLED, "n_iter": 60},
+        {"optimizer": "sgd", "lr": 0.02, "n_iter": 60, "init": "random", "area": "mean", "fill": "mean"},
+    ],
+    ids=["deck", "settled", "sgd"],
+)
+def test_a_compiler_changes_nothing(net, x, options, monkeypatch):
+    signal = x.double()
+    with_it = quiet(lstm_score(net, signal, TARGET, of="logit"), signal, **options)
+    monkeypatch.setattr(frozen_lstm, "library", lambda: None)
+    without = quiet(lstm_score(net, signal, TARGET, of="logit"), signal, **options)
+    for name, value in vars(without).items():
+        torch.testing.assert_close(getattr(with_it, name), value, atol=1e-9, rtol=1e-9)
 
 
 def compare(learn, tolerance, differ=0.01):
@@ -372,6 +410,25 @@ def test_under_no_grad(net, x):
     assert torch.equal(found.mask, expected.mask)
 
 
+def test_masked_signals_are_not_written_over():
+    seen = []
+
+    def score(masked):
+        seen.append(masked.detach())
+        return masked.sum((1, 2))
+
+    quiet(score, RISE, n_iter=3, lr=0.1)
+    assert [float(s[0, 0, 1] / 5) for s in seen] == pytest.approx([0, -0.1, -0.2, -0.3], abs=1e-5)
+    assert len({s.data_ptr() for s in seen}) == len({float(s[0, 0, 0]) for s in seen}) == 4
+
+
+def test_score_that_ignores_the_signal():
+    result = quiet(lambda m: torch.tensor([0.25, 0.5]), RISE, n_iter=5, optimizer="sgd", lr=0.1, lambda_tv=0.0)
+    torch.testing.assert_close(result.mask, torch.full((2, 5), 0.5))
+    assert result.score.tolist() == [0.25, 0.5]
+    assert result.history[0].tolist() == [5.25, 5.5]
+
+
 def test_progress_bar_only_on_request(capsys):
     learn_mask(linear(1.0), RISE, n_iter=2)
     assert capsys.readouterr() == ("", "")
@@ -463,6 +520,19 @@ def test_scores_are_those_of_the_network(net, x):
         torch.testing.assert_close(probability, expected.softmax(1)[row, TARGET], atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(lstm_score(net, x, TARGET, branch=branch)(masked), probability)
     assert float((logits["both"] - logits["lstm"]).abs().max()) > 1e-3
+
+
+def test_score_of_the_published_network(x):
+    """Its head has three layers and reads the last map flattened."""
+    model = models.build("murugesan", width=4, seed=2)
+    with torch.no_grad():
+        model.lstm.weight_ih_l0.mul_(3)
+        model.head[0].weight[:, -40:].mul_(30)
+        logits = {"lstm": model(x, x.flip(0)), "both": model(x.flip(0))}
+    assert float((logits["lstm"] - logits["both"]).abs().max()) > 1e-3
+    for branch, expected in logits.items():
+        found = lstm_score(model, x, TARGET, branch=branch, of="logit")(x.flip(0))
+        torch.testing.assert_close(found, expected[torch.arange(N), TARGET], atol=1e-5, rtol=1e-5)
 
 
 def test_lstm_branch_leaves_the_cnn_alone(net, x):
