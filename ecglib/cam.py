@@ -17,6 +17,8 @@ from ecglib.modes import evaluating
 
 PADDED = 768  #: samples that the CNN sees: the window and 24 reflected samples at each end
 
+_AT_ONCE = 32  # windows that a CPU maps at once: more would be no faster, and each takes a megabyte of activations
+
 
 def class_activation_map(model: Any, x: Tensor, target: int | Tensor | None = None) -> Tensor:
     """Class activation map M_c(t) = sum_k w_k^c f_k(t), in closed form.
@@ -49,10 +51,11 @@ def class_activation_map(model: Any, x: Tensor, target: int | Tensor | None = No
     head = getattr(model, "head", None)
     if not isinstance(head, nn.Linear) or not hasattr(model, "feature_map"):
         raise DataError(f"{type(model).__name__} has no linear head on a pooled feature_map; use grad_cam instead")
+    index = None if target is None else class_index(target, x, head.out_features)
+    parts = x.split(_AT_ONCE) if x.device.type == "cpu" else (x,)
     with evaluating(model), torch.no_grad():
-        f = model.feature_map(x)  # (N, K, steps)
-        maps = torch.einsum("ck,nkt->nct", head.weight[:, : f.shape[1]], f)
-    return maps if target is None else maps[torch.arange(len(x)), class_index(target, x, maps.shape[1])]
+        maps = torch.cat([_every_class(head.weight, model.feature_map(part)) for part in parts])
+    return maps if index is None else maps[torch.arange(len(x)), index]
 
 
 def grad_cam(model: Any, x: Tensor, target: int | Tensor, *, relu: bool = False) -> Tensor:
@@ -137,6 +140,11 @@ def step_edges(steps: int = 48, *, length: int = WINDOW) -> Tensor:
 
 
 # Internals -----------------------------------------------------------------------------------------------------
+
+
+def _every_class(weight: Tensor, f: Tensor) -> Tensor:
+    """Maps (n, n_classes, steps) of units f (n, K, steps), whose weights are the first K columns of the head's."""
+    return torch.einsum("ck,nkt->nct", weight[:, : f.shape[1]], f)
 
 
 def padding(steps: int, length: int = WINDOW) -> int:

@@ -214,17 +214,19 @@ template <class R> struct Descent {
 
   // The gradient, or with Adam the running means of it and of its square
   void look(const R* m, const R* slope, const R* x, const R* k, R* mean, R* square) const {
-    std::vector<R> gradient(length);
+    std::vector<R> padded(length + 2), gradient(length);
+    std::copy(m, m + length, &padded[1]);
+    padded[0] = m[0], padded[length + 1] = m[length - 1];
+    const R* p = padded.data();
     R* g = gradient.data();
     const Descent d = *this;  // which the compiler knows to be nobody else's
 #pragma omp simd
     for (int t = 0; t < length; ++t) g[t] = slope[t] * (x[t] - k[t]);
 #pragma omp simd
-    for (int t = 0; t < length; ++t) g[t] += d.scale * sign(m[t] - 1);
-#pragma omp simd
-    for (int t = 1; t < length; ++t) g[t] += d.rough * sign(m[t] - m[t - 1]);
-#pragma omp simd
-    for (int t = 1; t < length; ++t) g[t - 1] -= d.rough * sign(m[t] - m[t - 1]);
+    for (int t = 0; t < length; ++t) {
+      R rest = d.rough * sign(p[t + 1] - p[t]) - d.rough * sign(p[t + 2] - p[t + 1]);
+      g[t] += rest + d.scale * sign(p[t + 1] - 1);
+    }
     if (!adam) return (void)std::copy(g, g + length, mean);
 #pragma omp simd
     for (int t = 0; t < length; ++t) {

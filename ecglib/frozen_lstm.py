@@ -135,10 +135,10 @@ def descent(
 
     @torch.no_grad()
     def plain(slope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        rise = lambda_tv * mask.diff().sign()
-        mask.grad = scale * (mask - 1).sign() + (slope * (x - k))[:, 0]
-        mask.grad[:, 1:] += rise
-        mask.grad[:, :-1] -= rise
+        rise, gradient = lambda_tv * mask.diff().sign(), torch.zeros_like(mask)
+        gradient[:, 1:] += rise
+        gradient[:, :-1] -= rise
+        mask.grad = gradient.add_(scale * (mask - 1).sign()).add_((slope * (x - k))[:, 0])  # as autograd sums
         rule.step()
         mask.grad = None
         if clamp:

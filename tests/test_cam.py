@@ -158,6 +158,49 @@ def test_grad_cam_is_captums_on_another_head():
     torch.testing.assert_close(grad_cam(model, x, 1), theirs, atol=1e-6, rtol=1e-5)
 
 
+def test_grad_cam_of_ecgnet_is_captums():
+    """A flattened map and three affine layers: no closed form."""
+    attr = pytest.importorskip("captum.attr")
+    model = models.build("murugesan", width=8, seed=3)
+    x = torch.randn(3, 1, 720, generator=torch.Generator().manual_seed(8))
+    ours = grad_cam(model, x, torch.tensor([1, 5, 0]))
+    theirs = attr.LayerGradCam(model, model.blocks).attribute(x, target=torch.tensor([1, 5, 0]))[:, 0].detach()
+    torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-5)
+    assert ours.shape == (3, 48)
+    with pytest.raises(DataError, match="Murugesan has no linear head"):
+        class_activation_map(model, x)
+
+
+# Where the methods part
+
+
+def test_two_linear_layers_are_one(net, x):
+    """The closed form refuses a stack; Grad-CAM does not notice it, and the product of the weights is the map's."""
+    turn = torch.linalg.qr(torch.randn(56, 56, generator=torch.Generator().manual_seed(9)))[0]
+    expected, weight, bias = class_activation_map(net, x, TARGET), net.head.weight.detach(), net.head.bias.detach()
+    net.head = nn.Sequential(nn.Linear(56, 56, bias=False), nn.Linear(56, 8))
+    with torch.no_grad():
+        net.head[0].weight.copy_(turn)
+        net.head[1].weight.copy_(weight @ turn.T)
+        net.head[1].bias.copy_(bias)
+    with pytest.raises(DataError, match="no linear head"):
+        class_activation_map(net, x, TARGET)
+    torch.testing.assert_close(48 * grad_cam(net, x, TARGET), expected, atol=1e-5, rtol=1e-4)
+    net.head.insert(1, nn.ReLU())
+    assert float((48 * grad_cam(net, x, TARGET) - expected).abs().max()) > 0.1
+
+
+def test_grad_cam_points_at_what_a_flattened_head_cannot_see(net, x):
+    """A head that reads the left half of the map, each step twice as much: Grad-CAM is that of the whole map."""
+    whole, half = grad_cam(net, x, TARGET), 2.0 * (torch.arange(48) < 24)
+    net.classify = lambda f, h: net.head(torch.cat([(half * f).mean(-1), h], 1))
+    torch.testing.assert_close(grad_cam(net, x, TARGET), whole, atol=1e-6, rtol=1e-5)
+    with torch.no_grad():
+        f, h = net.feature_map(x), net.lstm_features(x)
+        assert torch.equal(net.classify(f, h), net.classify(f * (half > 0), h))
+    assert float(whole[:, 24:].abs().sum() / whole.abs().sum()) > 0.3
+
+
 class Held(nn.Module):
     """The map is a submodule."""
 
@@ -302,6 +345,19 @@ def test_batches_are_windows(net, x):
         torch.testing.assert_close(method(net, x, TARGET), single, atol=1e-5, rtol=1e-5)
 
 
+def test_many_windows_are_mapped_in_parts(net, monkeypatch):
+    """Of a record's beats only some are in memory at a time."""
+    x = torch.randn(70, 1, 720, generator=torch.Generator().manual_seed(10))
+    sizes, original = [], net.feature_map
+    monkeypatch.setattr(net, "feature_map", lambda part: sizes.append(len(part)) or original(part), raising=False)
+    maps = class_activation_map(net, x)
+    assert sizes == [32, 32, 6]
+    with torch.no_grad():
+        at_once = torch.einsum("ck,nkt->nct", net.head.weight[:, :16], original(x))
+    torch.testing.assert_close(maps, at_once, atol=1e-5, rtol=1e-5)
+    assert class_activation_map(net, x[:0]).shape == (0, 8, 48)
+
+
 # Place in time
 
 
@@ -349,6 +405,28 @@ def test_lengths():
 def test_positions_do_not_suffer_from_a_short_dtype(dtype):
     maps = torch.arange(48).to(dtype)  # exact in all of them
     torch.testing.assert_close(upsample(maps).float(), upsample(torch.arange(48.0)), atol=1e-5, rtol=0)
+
+
+def test_stretching_would_misplace_each_step():
+    """Where a step's own peak lands, here and stretched over the window: 23.5 - k samples apart."""
+    ones = torch.eye(48, dtype=torch.float64)
+    time = torch.arange(720.0, dtype=torch.float64)
+    stretched = torch.nn.functional.interpolate(ones[None], 720, mode="linear")[0]
+    for k in (3, 10, 23, 24, 40, 44):  # whole triangles, so that the centroid is the centre
+        here, there = ((m[k] * time).sum() / m[k].sum() for m in (upsample(ones), stretched))
+        assert float(here) == pytest.approx(16 * k - 16.5)
+        assert float(there - here) == pytest.approx(23.5 - k)
+
+
+def test_averaged_steps_stay_in_their_place():
+    """Steps averaged in pairs, fours …: the same mean, and a line stays a line."""
+    maps = torch.randn(2, 48, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
+    line = 16.0 * torch.arange(48, dtype=torch.float64) - 16.5
+    for steps in (24, 12, 6, 3):
+        coarse = maps.unflatten(-1, (steps, -1)).mean(-1)
+        torch.testing.assert_close(coarse.mean(-1), maps.mean(-1))
+        up = upsample(line.unflatten(-1, (steps, -1)).mean(-1))
+        torch.testing.assert_close(up[360 - 48 : 360 + 48], torch.arange(312.0, 408.0, dtype=torch.float64))
 
 
 def test_step_edges():

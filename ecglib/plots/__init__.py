@@ -4,13 +4,16 @@ Every function returns a chart with a fixed size, its own light ground and a des
 Call `use_theme` once for the book's fonts.
 """
 
+from ecglib.plots.agreement import agreement, masses
 from ecglib.plots.architecture import architecture
 from ecglib.plots.beats import class_average, relevance_average
 from ecglib.plots.charts import confusion, mask_history, votes
 from ecglib.plots.counts import clause_steps, count_cells, search_hits
 from ecglib.plots.cues import peak_raster, shares, spectra, suppliers, window_average
 from ecglib.plots.distributions import distributions
+from ecglib.plots.explorer import explorer
 from ecglib.plots.gallery import gallery
+from ecglib.plots.recipes import mask_path, rank_matrix, relevance_grid
 from ecglib.plots.relevance import cam_steps, saliency
 from ecglib.plots.reliability import levels, reliability
 from ecglib.plots.spectrogram import spectrograms
@@ -20,6 +23,7 @@ from ecglib.plots.tables import class_bars, intervals
 
 __all__ = [
     "CLASS_COLOURS",
+    "agreement",
     "architecture",
     "cam_steps",
     "class_average",
@@ -28,12 +32,17 @@ __all__ = [
     "confusion",
     "count_cells",
     "distributions",
+    "explorer",
     "gallery",
     "intervals",
     "levels",
     "mask_history",
+    "mask_path",
+    "masses",
     "peak_raster",
+    "rank_matrix",
     "relevance_average",
+    "relevance_grid",
     "reliability",
     "saliency",
     "search_hits",

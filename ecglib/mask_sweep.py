@@ -1,0 +1,255 @@
+"""What a mask recipe really does: the path of its mask, and where it ends beside the least that its objective has.
+
+A *setting* is a mapping of the options of `ecglib.masks.learn_mask` and of ``of`` ("probability" or "logit").  Settings
+that differ in start, rate, steps or optimiser alone share an *objective*, and should end alike.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+from tqdm import tqdm
+
+from ecglib import FS, networks
+from ecglib.errors import DataError, check_name
+from ecglib.masks import FILLS, RECIPES, Score, learn_mask, lstm_score
+from ecglib.source import Source
+from ecglib.windowset import WindowSet
+
+Setting = Mapping[str, Any]
+
+#: The deck's recipe and ours with every option written out.
+BASE: Mapping[str, Setting] = MappingProxyType(
+    {
+        "deck": dict(
+            of="probability", area="sum", lambda_area=1.0, lambda_tv=0.001, fill=0.0, clamp=False,
+            optimizer="adam", lr=0.001, n_iter=500, init=0.0,
+        ),
+        "settled": dict(of="logit", lambda_area=1.0, optimizer="adam", **RECIPES["settled"]),
+    }
+)  # fmt: skip
+
+_CHANGES: Mapping[str, Mapping[str, Setting]] = {
+    "deck": {
+        "2000 steps": {"n_iter": 2000}, "10 000 steps": {"n_iter": 10000}, "rate 0.01": {"lr": 0.01},
+        "from 0.5": {"init": 0.5}, "from 1": {"init": 1.0}, "from random": {"init": "random"},
+        "SGD": {"optimizer": "sgd"},
+        "k = mean": {"fill": "mean"}, "k = linear": {"fill": "linear"}, "k = blurred": {"fill": "blurred"},
+        "λ1 = 0.01": {"lambda_area": 0.01}, "λ2 = 0": {"lambda_tv": 0.0}, "mean area": {"area": "mean"},
+        "logit": {"of": "logit"}, "logit, mean area": {"of": "logit", "area": "mean"},
+    },
+    "settled": {
+        "2000 steps": {"n_iter": 2000}, "rate 0.005": {"lr": 0.005},
+        "from 0": {"init": 0.0}, "from 0.5": {"init": 0.5}, "from random": {"init": "random"},
+        "SGD, rate 5": {"optimizer": "sgd", "lr": 5.0},
+        "k = 0": {"fill": 0.0}, "k = mean": {"fill": "mean"}, "k = blurred": {"fill": "blurred"},
+        "λ1 = 0.3": {"lambda_area": 0.3}, "λ1 = 3": {"lambda_area": 3.0},
+        "λ2 = 0": {"lambda_tv": 0.0}, "λ2 = 0.1": {"lambda_tv": 0.1},
+        "sum of the area": {"area": "sum"}, "probability": {"of": "probability"},
+    },
+}  # fmt: skip
+
+#: Settings of the reference sweep: both recipes, and what each becomes when one option changes.
+SETTINGS: Mapping[str, Setting] = MappingProxyType(
+    {
+        f"{name}, {change}" if change else name: MappingProxyType({**BASE[name], **options})
+        for name, changes in _CHANGES.items()
+        for change, options in {"": {}, **changes}.items()
+    }
+)
+
+ANNEALING = ((0.05, 150), (0.01, 150), (0.002, 150))  #: rates and steps of `least`
+BLUR_S = 0.1  #: standard deviation of the fill "blurred", s
+
+_OBJECTIVE = ("of", "area", "lambda_area", "lambda_tv", "fill", "clamp")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a setting left the masks of N windows.
+
+    Attributes
+    ----------
+    mask, best : ndarray of shape (N, T)
+        The mask, and the one of the least J known: from `least`, or the end of any setting that shares J.
+    objective, least, idle : ndarray of shape (N,)
+        J of both, and of the mask that deletes nothing.
+    before, after : ndarray of shape (N,)
+        Score of the whole and of the masked window.
+    """
+
+    mask: np.ndarray
+    best: np.ndarray
+    objective: np.ndarray
+    least: np.ndarray
+    idle: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+    @property
+    def relevance(self) -> np.ndarray:
+        """1 - mask, (N, T)."""
+        return 1 - self.mask
+
+    def reached(self, *, within: float = 0.01, idle: bool = False) -> np.ndarray:
+        """Whether J ended within a share of the least |J|, or of 1 where that is less, (N,); ``idle``: without a mask."""
+        j = self.idle if idle else self.objective
+        return j - self.least <= within * np.maximum(np.abs(self.least), 1)
+
+
+def path(score: Score, x: Tensor, *, at: Iterable[int], **options: Any) -> Tensor:
+    """Masks on their way.
+
+    `learn_mask` is run on windows of ones with k = 0, where the masked signal *is* the mask, and the signal is masked
+    inside of the score: the same objective with the same gradients, and every mask can be seen.
+
+    Parameters
+    ----------
+    score, x, **options
+        As for `learn_mask`, without ``n_iter``; ``fill`` may also be "blurred".
+    at : iterable of int
+        Numbers of steps after which the mask is kept; 0 is the first mask.
+
+    Returns
+    -------
+    Tensor of shape (len(at), N, T)
+    """
+    wanted, k = list(at), replacement(x, options.pop("fill", 0.0))
+    if not wanted or min(wanted) < 0 or max(wanted) < 1:
+        raise DataError(f"expected numbers of steps of which one is at least 1, received {wanted[:5]}")
+    seen: dict[int, Tensor] = {}
+    count = iter(range(max(wanted) + 1))
+
+    def of_mask(m: Tensor) -> Tensor:
+        if (step := next(count)) in wanted:
+            seen[step] = m.detach()[:, 0].clone()
+        return score(m * x + k * (1 - m))
+
+    with warnings.catch_warnings():  # on its way a mask may be flat
+        warnings.simplefilter("ignore", UserWarning)
+        learn_mask(of_mask, torch.ones_like(x), n_iter=max(wanted), fill=0.0, **options)
+    return torch.stack([seen[step] for step in wanted])
+
+
+def slopes(score: Score, x: Tensor, *, lr: float, n_iter: int) -> tuple[Tensor, Tensor]:
+    """Slopes of the score along the climb from m = 0 in equal steps, k = 0: their sum and their drift, (N, T) each.
+
+    While the area pulls with 1, plain descent adds up lr (1 - slope), so it keeps the sum of the slopes.  Adam divides
+    each pull by the root mean square of those so far: what they share cancels, and to first order it keeps the drift, the
+    sum of what each slope exceeds the mean of the slopes so far by.
+    """
+    total, drift = torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0])
+    for n in range(n_iter):
+        mask = torch.full_like(x, n * lr).requires_grad_()
+        slope = torch.autograd.grad(score(mask * x).sum(), mask)[0][:, 0]
+        total += slope
+        drift += slope - total / (n + 1)
+    return total, drift
+
+
+def replacement(x: Tensor, fill: float | str) -> Tensor:
+    """What deleted samples become, (N, 1, T): the fills of `learn_mask`, or "blurred", a moving average over 0.1 s."""
+    if isinstance(fill, str):
+        check_name("fill", fill, (*FILLS, "blurred"))
+    if fill == "blurred":
+        return torch.from_numpy(gaussian_filter1d(x.cpu().numpy(), BLUR_S * FS, mode="nearest")).to(x)
+    if fill == "linear":
+        ramp = torch.linspace(0, 1, x.shape[-1]).to(x)
+        return x[..., :1] * (1 - ramp) + x[..., -1:] * ramp
+    return x.mean(-1, keepdim=True).expand_as(x) if fill == "mean" else torch.full_like(x, float(fill))
+
+
+def objective(score: Score, x: Tensor, mask: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:
+    """J and score of masks (N, T), (N,) each."""
+    m, k = mask[:, None], replacement(x, setting["fill"])
+    area = (1 - mask).abs().mean(1) * (1 if setting["area"] == "mean" else mask.shape[1])
+    with torch.no_grad():
+        value = score(m * x + k * (1 - m))
+    return setting["lambda_area"] * area + setting["lambda_tv"] * mask.diff().abs().sum(1) + value, value
+
+
+def least(score: Score, x: Tensor, setting: Setting) -> Tensor:
+    """Mask of the least J that a patient search finds, (N, T), window by window.
+
+    From 1 and from 0.5 Adam runs at falling rates (`ANNEALING`).  No step ends exactly on a kink of |·|, so masks rounded
+    to 0.01 compete, too, and so do those that delete nothing and everything.
+    """
+    fixed = {name: setting[name] for name in _OBJECTIVE if name != "of"}
+    found = [torch.ones_like(x[:, 0]), torch.zeros_like(x[:, 0])]
+    for start in (1.0, 0.5):
+        mask = torch.full_like(x[:, 0], start)
+        for rate, steps in ANNEALING:
+            mask = path(score, x, at=[steps], init=mask, lr=rate, **fixed)[0]
+            found += [mask, mask.mul(100).round() / 100]
+    return _best(score, x, setting, found)
+
+
+def sweep(
+    score_of: Callable[[str], Score], x: Tensor, settings: Mapping[str, Setting], *, progress: bool = False
+) -> dict[str, Outcome]:
+    """Run every setting on the same windows and compare it with the least J known.
+
+    Parameters
+    ----------
+    score_of : callable
+        ``score_of("probability")`` and ``score_of("logit")`` give scores as for `learn_mask`.
+    x : Tensor of shape (N, 1, T)
+        Better float64: the deck's masks differ between samples by a millionth.
+    settings : mapping of str to mapping
+    progress : bool
+        Show a progress bar.
+    """
+    paths: dict[tuple[Any, ...], list[str]] = {}  # settings that differ in their steps alone lie on one path
+    goals: dict[tuple[Any, ...], list[str]] = {}
+    for name, setting in settings.items():
+        paths.setdefault(tuple((k, v) for k, v in sorted(setting.items()) if k != "n_iter"), []).append(name)
+        goals.setdefault(tuple(setting[k] for k in _OBJECTIVE), []).append(name)
+    ends: dict[str, Tensor] = {}
+    for key, names in tqdm(paths.items(), desc="masks", disable=not progress):
+        options, steps = dict(key), [settings[name]["n_iter"] for name in names]
+        ends |= dict(zip(names, path(score_of(options.pop("of")), x, at=steps, **options), strict=True))
+    out = {}
+    for names in tqdm(goals.values(), desc="minima", disable=not progress):
+        setting = settings[names[0]]
+        score, idle = score_of(setting["of"]), torch.ones_like(x[:, 0])
+        best = _best(score, x, setting, [least(score, x, setting), *(ends[name] for name in names)])
+        for name in names:
+            (j, after), (floor, _), (whole, before) = (
+                objective(score, x, mask, setting) for mask in (ends[name], best, idle)
+            )
+            out[name] = Outcome(*(v.cpu().numpy() for v in (ends[name], best, j, floor, whole, before, after)))
+    return {name: out[name] for name in settings}
+
+
+def held_out(
+    source: Source, windows: WindowSet, settings: Mapping[str, Setting], *, dtype: torch.dtype = torch.float64
+) -> dict[str, Outcome]:
+    """`sweep` for the annotated classes, each window on the network that never saw its patient."""
+    found, order = [], []
+    for net, index in networks.by_network(source, windows):
+        x, y = torch.from_numpy(windows.x[index]).to(dtype), torch.from_numpy(windows.y[index])
+        found.append(sweep(lru_cache(lambda of, net=net, x=x, y=y: lstm_score(net, x, y, of=of)), x, settings))
+        order.append(index)
+    back = np.argsort(np.concatenate(order))
+    return {
+        name: Outcome(*(np.concatenate([getattr(f[name], at.name) for f in found])[back] for at in fields(Outcome)))
+        for name in settings
+    }
+
+
+# Internals -----------------------------------------------------------------------------------------------------
+
+
+def _best(score: Score, x: Tensor, setting: Setting, masks: list[Tensor]) -> Tensor:
+    """Of several masks the one of the least J, window by window."""
+    j = torch.stack([objective(score, x, mask, setting)[0] for mask in masks])
+    return torch.stack(masks)[j.argmin(0), torch.arange(len(x))]
