@@ -1,16 +1,16 @@
 """What a mask recipe really does: the path of its mask, and where it ends beside the least that its objective has.
 
-A *setting* is a mapping of the options of `ecglib.masks.learn_mask` and of ``of`` ("probability" or "logit").  Settings
-that differ in start, rate, steps or optimiser alone share an *objective*, and should end alike.
+Settings (see `ecglib.mask_settings`) that differ in start, rate, steps or optimiser alone share an objective, and should
+end alike.
 """
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,53 +21,11 @@ from tqdm import tqdm
 
 from ecglib import FS, networks
 from ecglib.errors import DataError, check_name
-from ecglib.masks import FILLS, RECIPES, Score, learn_mask, lstm_score
+from ecglib.mask_settings import FALLING, Rates, Setting
+from ecglib.masks import FILLS, Score, learn_mask, lstm_score
 from ecglib.source import Source
 from ecglib.windowset import WindowSet
 
-Setting = Mapping[str, Any]
-
-#: The deck's recipe and ours with every option written out.
-BASE: Mapping[str, Setting] = MappingProxyType(
-    {
-        "deck": dict(
-            of="probability", area="sum", lambda_area=1.0, lambda_tv=0.001, fill=0.0, clamp=False,
-            optimizer="adam", lr=0.001, n_iter=500, init=0.0,
-        ),
-        "settled": dict(of="logit", lambda_area=1.0, optimizer="adam", **RECIPES["settled"]),
-    }
-)  # fmt: skip
-
-_CHANGES: Mapping[str, Mapping[str, Setting]] = {
-    "deck": {
-        "2000 steps": {"n_iter": 2000}, "10 000 steps": {"n_iter": 10000}, "rate 0.01": {"lr": 0.01},
-        "from 0.5": {"init": 0.5}, "from 1": {"init": 1.0}, "from random": {"init": "random"},
-        "SGD": {"optimizer": "sgd"},
-        "k = mean": {"fill": "mean"}, "k = linear": {"fill": "linear"}, "k = blurred": {"fill": "blurred"},
-        "λ1 = 0.01": {"lambda_area": 0.01}, "λ2 = 0": {"lambda_tv": 0.0}, "mean area": {"area": "mean"},
-        "logit": {"of": "logit"}, "logit, mean area": {"of": "logit", "area": "mean"},
-    },
-    "settled": {
-        "2000 steps": {"n_iter": 2000}, "rate 0.005": {"lr": 0.005},
-        "from 0": {"init": 0.0}, "from 0.5": {"init": 0.5}, "from random": {"init": "random"},
-        "SGD, rate 5": {"optimizer": "sgd", "lr": 5.0},
-        "k = 0": {"fill": 0.0}, "k = mean": {"fill": "mean"}, "k = blurred": {"fill": "blurred"},
-        "λ1 = 0.3": {"lambda_area": 0.3}, "λ1 = 3": {"lambda_area": 3.0},
-        "λ2 = 0": {"lambda_tv": 0.0}, "λ2 = 0.1": {"lambda_tv": 0.1},
-        "sum of the area": {"area": "sum"}, "probability": {"of": "probability"},
-    },
-}  # fmt: skip
-
-#: Settings of the reference sweep: both recipes, and what each becomes when one option changes.
-SETTINGS: Mapping[str, Setting] = MappingProxyType(
-    {
-        f"{name}, {change}" if change else name: MappingProxyType({**BASE[name], **options})
-        for name, changes in _CHANGES.items()
-        for change, options in {"": {}, **changes}.items()
-    }
-)
-
-ANNEALING = ((0.05, 150), (0.01, 150), (0.002, 150))  #: rates and steps of `least`
 BLUR_S = 0.1  #: standard deviation of the fill "blurred", s
 
 _OBJECTIVE = ("of", "area", "lambda_area", "lambda_tv", "fill", "clamp")
@@ -106,7 +64,16 @@ class Outcome:
         return j - self.least <= within * np.maximum(np.abs(self.least), 1)
 
 
-def path(score: Score, x: Tensor, *, at: Iterable[int], **options: Any) -> Tensor:
+def path(
+    score: Score,
+    x: Tensor,
+    *,
+    at: Iterable[int],
+    lr: Rates = 0.001,
+    init: float | str | Tensor = 0.0,
+    fill: float | str = 0.0,
+    **options: Any,
+) -> Tensor:
     """Masks on their way.
 
     `learn_mask` is run on windows of ones with k = 0, where the masked signal *is* the mask, and the signal is masked
@@ -114,29 +81,37 @@ def path(score: Score, x: Tensor, *, at: Iterable[int], **options: Any) -> Tenso
 
     Parameters
     ----------
-    score, x, **options
-        As for `learn_mask`, without ``n_iter``; ``fill`` may also be "blurred".
+    score, x, init, **options
+        As for `learn_mask`, without ``n_iter``.
     at : iterable of int
         Numbers of steps after which the mask is kept; 0 is the first mask.
+    lr : float, or tuple of (float, int)
+        Rate; or rates and for how many steps each, the optimiser beginning anew.
+    fill : float or str
+        Or "blurred", see `replacement`.
 
     Returns
     -------
     Tensor of shape (len(at), N, T)
     """
-    wanted, k = list(at), replacement(x, options.pop("fill", 0.0))
-    if not wanted or min(wanted) < 0 or max(wanted) < 1:
-        raise DataError(f"expected numbers of steps of which one is at least 1, received {wanted[:5]}")
+    wanted, k = list(at), replacement(x, fill)
+    stages = lr if isinstance(lr, tuple) else ((lr, max(wanted, default=0)),)
+    if not wanted or min(wanted) < 0 or not 0 < max(wanted) <= sum(steps for _, steps in stages):
+        raise DataError(f"expected numbers of steps, one at least 1 and none beyond the last, received {wanted[:5]}")
     seen: dict[int, Tensor] = {}
-    count = iter(range(max(wanted) + 1))
+    begun = 0
+    for rate, steps in stages:
+        count = itertools.count(begun)
 
-    def of_mask(m: Tensor) -> Tensor:
-        if (step := next(count)) in wanted:
-            seen[step] = m.detach()[:, 0].clone()
-        return score(m * x + k * (1 - m))
+        def of_mask(m: Tensor, count: Iterator[int] = count) -> Tensor:
+            if (step := next(count)) in wanted:
+                seen[step] = m.detach()[:, 0].clone()
+            return score(m * x + k * (1 - m))
 
-    with warnings.catch_warnings():  # on its way a mask may be flat
-        warnings.simplefilter("ignore", UserWarning)
-        learn_mask(of_mask, torch.ones_like(x), n_iter=max(wanted), fill=0.0, **options)
+        with warnings.catch_warnings():  # on its way a mask may be flat
+            warnings.simplefilter("ignore", UserWarning)
+            init = learn_mask(of_mask, torch.ones_like(x), n_iter=steps, lr=rate, init=init, fill=0.0, **options).mask
+        begun += steps
     return torch.stack([seen[step] for step in wanted])
 
 
@@ -180,15 +155,14 @@ def objective(score: Score, x: Tensor, mask: Tensor, setting: Setting) -> tuple[
 def least(score: Score, x: Tensor, setting: Setting) -> Tensor:
     """Mask of the least J that a patient search finds, (N, T), window by window.
 
-    From 1 and from 0.5 Adam runs at falling rates (`ANNEALING`).  No step ends exactly on a kink of |·|, so masks rounded
+    From 1 and from 0.5 Adam runs at falling rates (`FALLING`).  No step ends exactly on a kink of |·|, so masks rounded
     to 0.01 compete, too, and so do those that delete nothing and everything.
     """
     fixed = {name: setting[name] for name in _OBJECTIVE if name != "of"}
+    steps = list(itertools.accumulate(n for _, n in FALLING))
     found = [torch.ones_like(x[:, 0]), torch.zeros_like(x[:, 0])]
     for start in (1.0, 0.5):
-        mask = torch.full_like(x[:, 0], start)
-        for rate, steps in ANNEALING:
-            mask = path(score, x, at=[steps], init=mask, lr=rate, **fixed)[0]
+        for mask in path(score, x, at=steps, init=start, lr=FALLING, **fixed):
             found += [mask, mask.mul(100).round() / 100]
     return _best(score, x, setting, found)
 
