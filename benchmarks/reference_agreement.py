@@ -1,6 +1,6 @@
 """Do CNN map and LSTM mask of the reference networks agree on MITDB?  Writes results/agreement.json.
 
-    python benchmarks/reference_agreement.py        # 12 minutes on one core
+    python benchmarks/reference_agreement.py        # a quarter of an hour on one core
 
 The windows are those of results/maps.json.  Aggregates over patients only; no waveform, no map of a single window.
 """
@@ -15,13 +15,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecglib import CLASSES, __version__, networks, overlap, pairing, source
+from ecglib import CLASSES, __version__, mask_sweep, networks, overlap, pairing, source
+from ecglib.mask_settings import SETTINGS
+from ecglib.masks import lstm_score
 from ecglib.overlap import Relevance, by_step, compare, over_patients
 from ecglib.training import fingerprint
 from ecglib.windows import WindowSet, cut_database
 
 PER_CLASS = 200  # windows of a class, its patients taking turns, as in reference_maps.py
 FEW = 5  # of a class whose mask hides the signal from both branches: 10 s a window, where the LSTM's takes 0.05 s
+AT_REST = "settled, falling rate, from random"  # of results/recipe.json's settings the one that comes to rest
 PATH = Path(__file__).resolve().parent.parent / "results" / "agreement.json"
 
 
@@ -39,6 +42,25 @@ def silence(explained: pairing.Explained) -> list[dict]:
         {"label": c, **{k: round(over_patients(v[y == i], patient[y == i])["mean"], 4) for k, v in values.items()}}
         for i, c in enumerate(CLASSES)
     ]
+
+
+def at_rest(found: source.Source, explained: pairing.Explained) -> list[dict]:
+    """The same measures for masks whose rate falls from a random start, so that they tremble no more, by class."""
+    windows, of = explained.windows, dict(SETTINGS[AT_REST])
+    score, steps = of.pop("of"), of.pop("n_iter")
+    masks = np.empty((len(windows), windows.x.shape[-1]), np.float32)
+    for net, index in networks.by_network(found, windows):
+        x, y = torch.from_numpy(windows.x[index]), torch.from_numpy(windows.y[index])
+        masks[index] = 1 - mask_sweep.path(lstm_score(net, x, y, of=score), x, at=[steps], **of)[0].numpy()
+    rest = Relevance(masks, by_step(masks), masks.max(1) < pairing.SILENT)
+    pairs = {"CAM · mask at rest": ("CAM", rest), "mask · mask at rest": ("mask", rest),
+             "amplitude · mask at rest": ("amplitude", rest)}  # fmt: skip
+    about = {"label": np.array(CLASSES)[windows.y], "patient": windows.patient}
+    scores = [
+        pd.DataFrame({"pair": name, **about, **compare(explained.relevance[a], b)}) for name, (a, b) in pairs.items()
+    ]
+    silent = pd.DataFrame({"pair": "silent", **about, "silent": rest.silent.astype(float)})
+    return rows(pd.concat([overlap.summary(pd.concat(scores)), overlap.summary(silent, measures=["silent"])]))
 
 
 def branch_or_method(found: source.Source, windows: WindowSet) -> dict:
@@ -80,6 +102,7 @@ def main() -> None:
         "right": rows(overlap.summary(right)),
         "mass": rows(pairing.mass(explained, pairing.truth(found, windows))),
         "silence": silence(explained),
+        "at_rest": at_rest(found, explained),
     }
     print(f"{time.process_time():.0f} s", flush=True)
     out["branch_or_method"] = branch_or_method(found, windows.subsample(FEW, seed=2))

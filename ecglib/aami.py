@@ -9,7 +9,8 @@ EC57 leaves the first five minutes of a record out of the test; that is ``window
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +20,10 @@ import pandas as pd
 
 from ecglib import CLASSES
 from ecglib.errors import DataError
+from ecglib.records import annotated
 from ecglib.scores import confusions, draws
+from ecglib.splits import DS1, DS2
+from ecglib.windowset import HALF_S, WindowSet, concat
 
 GROUPS = ("N", "S", "V", "F", "Q")
 LEARNING_S = 300.0  #: the part of a record that EC57 leaves to a program to adapt itself in, s
@@ -64,6 +68,39 @@ class AAMI:
     per_group: pd.DataFrame
     confusion: np.ndarray
     n_groups: int
+
+
+def beat_windows(*, root: str | os.PathLike[str] | None = None, records: Iterable[str] | None = None) -> WindowSet:
+    """Window of every annotated beat of MITDB with its group, as papers on MITDB count beats: signals are not read yet.
+
+    Parameters
+    ----------
+    root : path, optional
+        Data root.
+    records : iterable of str, optional
+        By default those of de Chazal's DS1 and DS2, without the four paced ones.
+
+    Returns
+    -------
+    WindowSet
+        ``y`` is the index into `GROUPS`; x is (N, 1, 0) until `ecglib.windows.fill` reads it.  The beat stands in the
+        middle, but for those within a second of an end of the record, whose window is moved inside.
+    """
+    parts = []
+    for record in annotated("mitdb", root=root, records=sorted({*DS1, *DS2} if records is None else records)):
+        known = np.isin(record.beats.symbol, list(OF_SYMBOL))
+        anchor, n = np.asarray(record.beats.time, float)[known], int(known.sum())
+        parts.append(
+            WindowSet(
+                x=np.empty((n, 1, 0), np.float32),
+                y=np.array([GROUPS.index(OF_SYMBOL[s]) for s in record.beats.symbol[known]], np.int64),
+                record=np.full(n, record.name),
+                database=np.full(n, "mitdb"),
+                time=np.clip(anchor, HALF_S, record.duration - HALF_S),
+                anchor=anchor,
+            )
+        )
+    return concat(parts)
 
 
 def report(

@@ -70,7 +70,7 @@ CLAIMS: Mapping[str, Claim] = MappingProxyType(
         ),
         "clinic-cam": Claim(
             "The CNN's map lies where a cardiologist looks.",
-            "MIT-BIH, patients held out: mass of the map inside the clinic's spans less chance, the share of time they cover.",
+            "MIT-BIH, patients held out: mass of the map inside the clinic's spans less chance, their share of time.",
             True, 0.0, {"PVC": "held", "PAC": "held", "N": "undecided", "AFIB": "failed", "SBR": "failed"}, truth="clinic",
             known="the same quantity by class, with intervals, is on the page of the map; " + _BUNDLE,
         ),
@@ -102,7 +102,7 @@ CLAIMS: Mapping[str, Claim] = MappingProxyType(
         ),
         "deletion-random": Claim(
             "Deleting what is called relevant hurts more than deleting at random.",
-            "MIT-BIH, patients held out: area under the deletion curve (linear fill) of a random smooth map less the method's.",
+            "MIT-BIH, patients held out: deletion curve's area (linear fill) of a random smooth map less the method's.",
             True, 0.0, {"all": "held", "mask_deck": "failed"},
         ),
         "deletion-amplitude": Claim(

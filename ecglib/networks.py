@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecglib import attribution, models, training
+from ecglib import attribution, branches, models, training
 from ecglib.databases import DATABASES
 from ecglib.errors import DataError, check_name
 from ecglib.evaluation import Report, predict, report
@@ -128,18 +128,27 @@ def relevance(source: Source, windows: WindowSet, *, method: str, **options: Any
     return out
 
 
+def branch_logits(source: Source, windows: WindowSet, *, level: str = "patient") -> dict[str, np.ndarray]:
+    """Logits (N, n_classes) of whole networks and without one branch, as `ecglib.branches.conditions` names them.
+
+    By patient each window is shown to the network that never saw its patient; a silenced branch has its mean over the
+    windows of the same network.
+    """
+    pairs = by_network(source, windows)
+    if level != "patient":
+        pairs = iter([(models.load(checkpoints(source.database, level)[0]), np.arange(len(windows)))])
+    out: dict[str, np.ndarray] = {}
+    for net, index in pairs:
+        for name, z in branches.conditions(branches.parts(net, windows.x[index])).items():
+            out.setdefault(name, np.empty((len(windows), z.shape[1]), np.float32))[index] = z
+    return out
+
+
 def branch_votes(source: Source, windows: WindowSet) -> dict[str, float]:
-    """Accuracy of whole networks, and with one branch silenced: its features set to their mean over the windows."""
-    names = ("both branches", "CNN alone", "LSTM alone")
-    hits = dict.fromkeys(names, 0)
-    for net, index in by_network(source, windows):
-        x, y = torch.from_numpy(windows.x[index]), torch.from_numpy(windows.y[index])
-        with torch.inference_mode():
-            f, h = net.feature_map(x).mean(-1), net.lstm_features(x)  # type: ignore[operator]
-            quiet_f, quiet_h = f.mean(0, keepdim=True).expand_as(f), h.mean(0, keepdim=True).expand_as(h)
-            for name, pair in zip(names, ((f, h), (f, quiet_h), (quiet_f, h)), strict=True):
-                hits[name] += int((net.head(torch.cat(pair, 1)).argmax(1) == y).sum())  # type: ignore[operator]
-    return {f"accuracy, {name}": n / len(windows) for name, n in hits.items()}
+    """Accuracy of whole networks, and with one branch silenced: its part of the logits set to its mean over the windows."""
+    logits = branch_logits(source, windows)
+    names = {"both branches": "both", "CNN alone": "without lstm, mean", "LSTM alone": "without cnn, mean"}
+    return {f"accuracy, {k}": float((logits[v].argmax(1) == windows.y).mean()) for k, v in names.items()}
 
 
 def held_out_report(source: Source, *, level: str, most: int = 40) -> Report:

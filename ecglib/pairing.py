@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ecglib import CLASSES, FS, WINDOW, averages, clinic, models, networks, phantom
-from ecglib.attribution import CONTROLS, attribute
+from ecglib.attribution import attribute
 from ecglib.cam import class_activation_map, upsample
 from ecglib.errors import DataError, check_name
 from ecglib.localisation import chance, mass_accuracy, span_mask
@@ -22,6 +22,7 @@ from ecglib.overlap import MEASURES, Relevance, by_step, compare, summary
 from ecglib.source import Source
 from ecglib.windows import HALF_S, WindowSet
 
+CONTROLS = ("uniform", "amplitude", "slope", "bump")  #: of `ecglib.attribution`, those fixed before the reference run
 SILENT = 0.01  #: a mask that nowhere deletes as much says nothing, and is left out of every comparison
 
 #: pairs in the order in which they are shown, and what they are compared for

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from ecglib.recipes import PUBLISHED, TrainConfig
 from ecglib.scores import scores_of
 from ecglib.splits import Split, split
 from ecglib.windows import WindowSet
+
+Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
 
 __all__ = ["PUBLISHED", "Run", "TrainConfig", "fingerprint", "fit"]
 
@@ -57,6 +59,7 @@ def fit(
     *,
     config: TrainConfig | None = None,
     run_dir: str | os.PathLike[str],
+    augment: Augmentation | None = None,
     progress: bool = True,
 ) -> Run:
     """Train ``model`` in place on the training part of a split.
@@ -72,6 +75,8 @@ def fit(
         Takes ``state.safetensors`` after each epoch and ``run.json`` at the end.  If it already holds the state of a
         run with the same configuration, data and split, training goes on from there; a finished run is only loaded.
         Several processes must all see it; the first one writes.
+    augment : callable, optional
+        Changes a batch of training windows, such as `ecglib.augment.Augment`; its ``repr`` is part of the run's identity.
 
     Returns
     -------
@@ -96,7 +101,7 @@ def fit(
         "split_seed": split.seed,
         "model": {"kind": type(model).__name__, "options": getattr(model, "options", None)},
         "code_version": __version__,
-    }
+    } | ({"augment": repr(augment)} if augment else {})
     run_dir = Path(run_dir)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -105,7 +110,7 @@ def fit(
     with team(config.device) as us:
         if config.batch_size % us.size:
             raise DataError(f"{us.size} processes cannot share a batch of {config.batch_size}; give a multiple")
-        state = _train(model.to(us.device), windows, train, valid, config, identity, run_dir, us, progress)
+        state = _train(model.to(us.device), windows, train, valid, config, identity, run_dir, us, augment, progress)
         record = {
             **identity,
             **state.machines[-1],
@@ -144,6 +149,7 @@ def _train(
     identity: dict[str, Any],
     run_dir: Path,
     us: Team,
+    augment: Augmentation | None,
     progress: bool,
 ) -> run_state.State:
     """All epochs that are still to do; leaves the weights of the last, or best, one in ``model``."""
@@ -160,7 +166,7 @@ def _train(
     )  # fmt: skip
     while not recipes.ended(state.history, config):
         began = time.perf_counter()
-        row = _epoch(wrapped, optimizer, windows, train, config, state.history, us, bf16, bar)
+        row = _epoch(wrapped, optimizer, windows, train, config, state.history, us, bf16, augment, bar)
         state.learning_s += time.perf_counter() - began
         model.eval()
         if len(valid) and us.rank == 0:
@@ -195,6 +201,7 @@ def _epoch(
     history: list[dict[str, float]],
     us: Team,
     bf16: bool,
+    augment: Augmentation | None,
     bar: tqdm,
 ) -> dict[str, float]:
     """One pass: mean loss, and macro-F1 of the draws as they were when they were drawn, with dropout."""
@@ -202,7 +209,9 @@ def _epoch(
     model.train()
     with torch.random.fork_rng(devices=[us.device] if us.device.type == "cuda" else []):
         torch.manual_seed(config.seed * 100_003 + epoch + 7_919 * us.rank)  # dropout
+        rng = np.random.default_rng([config.seed, epoch, us.rank, 1])  # of the augmentation
         for step, (x, y) in enumerate(_batches(windows, train, config, epoch, us)):
+            x = augment(x, rng) if augment else x
             for group in optimizer.param_groups:
                 group["lr"] = recipes.rate(config, (epoch * steps + step) / (config.epochs * steps), history)
             with torch.autocast(us.device.type, torch.bfloat16, enabled=bf16):

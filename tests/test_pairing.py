@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from ecglib import CLASSES, clinic, masks, models, networks, pairing, phantom
-from ecglib.attribution import CONTROLS, attribute
+from ecglib.attribution import attribute
 from ecglib.cam import class_activation_map
 from ecglib.errors import DataError, UnknownNameError
 from ecglib.evaluation import predict
 from ecglib.overlap import MEASURES, Relevance, by_step, compare
-from ecglib.pairing import Explained, explain, mass, pairs, truth
+from ecglib.pairing import CONTROLS, Explained, explain, mass, pairs, truth
 from ecglib.source import Source
 
 pytestmark = pytest.mark.usefixtures("one_thread")

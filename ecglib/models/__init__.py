@@ -18,15 +18,17 @@ from torch import nn
 
 from ecglib.errors import DataError, check_name
 from ecglib.files import write_atomically
+from ecglib.models.compact import Compact
 from ecglib.models.hannun import Hannun
 from ecglib.models.murugesan import Murugesan, MurugesanGAP
 from ecglib.models.zihlmann import Zihlmann
 
-__all__ = ["MODELS", "Hannun", "Murugesan", "MurugesanGAP", "Zihlmann", "build", "load", "metadata", "save"]
+__all__ = ["MODELS", "Compact", "Hannun", "Murugesan", "MurugesanGAP", "Zihlmann", "build", "load", "metadata", "save"]
 
-#: three networks as published, and ours: ECGNet cut at its map of 48 steps
+#: three networks as published, and ours: ECGNet cut at its map of 48 steps, and a small one
 MODELS: dict[str, type[nn.Module]] = {
     "hannun": Hannun, "zihlmann": Zihlmann, "murugesan": Murugesan, "murugesan-gap": MurugesanGAP,
+    "compact": Compact,
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ Call `use_theme` once for the book's fonts.
 from ecglib.plots.agreement import agreement, masses
 from ecglib.plots.architecture import architecture
 from ecglib.plots.beats import class_average, relevance_average
+from ecglib.plots.cells import confusion_windows
 from ecglib.plots.charts import confusion, mask_history, votes
 from ecglib.plots.counts import clause_steps, count_cells, search_hits
 from ecglib.plots.cues import peak_raster, shares, spectra, suppliers, window_average
@@ -30,6 +31,7 @@ __all__ = [
     "class_bars",
     "clause_steps",
     "confusion",
+    "confusion_windows",
     "count_cells",
     "distributions",
     "explorer",

@@ -79,15 +79,16 @@ def explorer(
         alt.Tooltip("time:Q", title="R peak at (s)", format=".1f"),
         alt.Tooltip("v:Q", title=value, format=".2f"),
     ]
+    ends = alt.Axis(grid=False, values=[-1, -0.5, 0, 0.5, 1])
     strip = alt.Chart(dots).transform_filter(chosen).encode(
-        alt.X("v:Q", title=f"agreement ({value})", scale=alt.Scale(domain=[-1, 1]), axis=alt.Axis(grid=False)),
-        alt.Y("j:Q", axis=None), tooltip=tip,
+        alt.X("v:Q", title=f"agreement ({value})", scale=alt.Scale(domain=[-1, 1]), axis=ends),
+        alt.Y("j:Q", axis=None, scale=alt.Scale(padding=14)), tooltip=tip,
     )  # fmt: skip
     top = layered(
         alt.Chart(alt.Data(values=[{"at": 0}])).mark_rule(color=MUTED, strokeDash=[4, 3]).encode(alt.X("at:Q")),
         strip.mark_circle(size=70, opacity=0.65).encode(alt.Color("label:N", scale=colours, legend=None)),
         strip.mark_text(fontSize=12, fontWeight="bold", dy=-10, color=INK).encode(text="letter:N"),
-    ).properties(width=width + _NAMES, height=70)
+    ).properties(width=width + _NAMES, height=84)
     bottom = _sheet(panels, list(maps), fs, values.shape[1] / fs, tip, width=width, height=rows * tall)
     bottom = bottom.transform_filter(chosen).transform_calculate(
         left=f"(datum.k % {_COLUMNS}) * {_WIDE + _GAP}", top=f"floor(datum.k / {_COLUMNS}) * {tall} + {_HEAD}"

@@ -159,7 +159,7 @@ def relevance_grid(
     fs: float = 360.0,
     title: str | None = None,
     description: str = "Windows by row and relevance by column, as colour behind each trace.",
-    width: int = 126,
+    width: int = 124,
     height: int = 64,
 ) -> alt.FacetChart:
     """One window a row, one map a column: relevance as the colour behind the trace.

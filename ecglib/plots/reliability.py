@@ -10,10 +10,8 @@ import pandas as pd
 
 from ecglib.errors import DataError
 from ecglib.plots.parts import layered
-from ecglib.plots.style import INK, MUTED, WIDTH, finish, series
+from ecglib.plots.style import INK, LEVEL_NAMES, MUTED, WIDTH, finish, series
 from ecglib.plots.tables import columns_of
-
-_LEVELS = {"window": "by window", "block": "by block of 60 s", "patient": "by patient", "ds1-ds2": "DS1 to DS2"}
 
 
 def reliability(
@@ -141,7 +139,7 @@ def levels(
         raise DataError(
             f"frame: expected {low!r} <= {high!r}, received {int((data.low > data.high).sum())} rows where it is not"
         )
-    data["group"] = data.group.map(lambda name: _LEVELS.get(name, name))
+    data["group"] = data.group.map(lambda name: LEVEL_NAMES.get(name, name))
     rows, lanes = list(dict.fromkeys(data.label)), list(dict.fromkeys(data.group))
     scale = alt.Scale(domain=list(domain), nice=False)
     y = alt.Y("label:N", sort=rows, axis=alt.Axis(title=None, ticks=False, domain=False, labelFontWeight="bold"))

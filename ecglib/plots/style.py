@@ -47,6 +47,9 @@ CLASS_COLOURS = MappingProxyType(
 
 FONT = 'system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, "Noto Sans", "Liberation Sans", sans-serif'
 
+#: levels of split as charts name them, from the loosest to the strictest
+LEVEL_NAMES = {"window": "by window", "block": "by block of 60 s", "patient": "by patient", "ds1-ds2": "DS1 to DS2"}
+
 
 def theme() -> Any:
     """Vega-Lite configuration of the book: white ground, dark text, system fonts, 13 px labels."""

@@ -1,0 +1,169 @@
+"""The path to a network that holds up by patient: variants of the small network on MITDB, and beats in AAMI groups.
+
+    python benchmarks/reference_compact.py classes         # eight classes, by patient and DS1 to DS2
+    python benchmarks/reference_compact.py beats           # every beat of DS1 and DS2, AAMI groups
+    python benchmarks/reference_compact.py collect         # write results/compact.json
+
+What is trained is not trained again; a run that is stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ecglib import CLASSES, __version__, aami, calibration, context, models, source
+from ecglib.augment import Augment, read_noise
+from ecglib.evaluation import predict, report
+from ecglib.scores import confusions
+from ecglib.splits import split
+from ecglib.training import TrainConfig, fingerprint, fit
+from ecglib.windows import WindowSet, cut_database, fill
+
+PER_CLASS, FOLDS, SEEDS = 2500, 3, (0, 1, 2)
+CONFIG = TrainConfig(epochs=5, draws=5_000, batch_size=64, lr=3e-3, weight_decay=0.02)
+BEATS = TrainConfig(epochs=6, draws=8_000, batch_size=128, lr=3e-3, weight_decay=0.02)
+CHANGES: dict[str, Any] = {"gain": 0.2, "shift_s": 0.2, "rate": 0.1, "noise": 0.7}
+#: whether a variant has the RR context, and whether it is augmented
+VARIANTS = {
+    "compact": (False, False),
+    "compact, augmented": (False, True),
+    "compact, RR context": (True, False),
+    "compact, RR context, augmented": (True, True),
+}
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+
+
+def row(y: np.ndarray, probability: np.ndarray, patient: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Scores and the confusion matrix by patient, in the form of results/grid.json."""
+    guess, k = probability.argmax(1), len(classes)
+    by_patient = confusions(y, guess, groups=patient, n_classes=k).astype(int)
+    return {
+        "scores": {n: round(v, 4) for n, v in report(y, guess, classes=classes).scores.items()},
+        "ece": round(calibration.reliability(probability, y).ece, 4),
+        "confusion": {
+            p: [c.ravel().nonzero()[0].tolist(), c[c > 0].tolist()]
+            for p, c in zip(sorted(set(patient)), by_patient, strict=True)
+        },
+    }
+
+
+def classes(work: Path) -> None:
+    """Every variant on eight classes; the runs of its seeds are also pooled into an ensemble."""
+    plain = cut_database("mitdb", rule="clean").subsample(PER_CLASS, seed=0)
+    with_rr = context.with_context(plain, context.rr_context(plain))
+    noise = read_noise()
+    for level, (name, (rr, changed)) in product(("ds1-ds2", "patient"), VARIANTS.items()):
+        windows = with_rr if rr else plain
+        for fold in range(FOLDS if level == "patient" else 1):
+            folds = FOLDS if level == "patient" else None
+            part = split(windows, level=level, folds=folds, seed=0)[fold]
+            test, together = windows[part.test], []
+            for seed in SEEDS:
+                path = work / f"{level}-{fold}-{name}-{seed}.npz".replace(" ", "")
+                if not path.exists():
+                    model = models.build("compact", seed=seed, context=len(context.NAMES) if rr else 0)
+                    done = fit(
+                        model, windows, part, config=TrainConfig(**{**asdict(CONFIG), "seed": seed}),
+                        run_dir=work / "runs" / path.stem, progress=False,
+                        augment=Augment(**CHANGES, recorded=noise) if changed else None,
+                    )  # fmt: skip
+                    notes = {k: v for k, v in done.record.items() if k != "config"}
+                    np.savez(path, p=calibration.softmax(predict(done.model, test.x)), run=json.dumps(notes))
+                together.append(np.load(path)["p"])
+                if len(together) == len(SEEDS):
+                    _write(work, name, level, fold, seed, test, together)
+                else:
+                    _write(work, name, level, fold, seed, test, together[-1:])
+
+
+def _write(work: Path, name: str, level: str, fold: int, seed: int, test: WindowSet, p: list[np.ndarray]) -> None:
+    own = {"model": name, "level": level, "fold": fold, "seed": seed, "budget": "compact", "shared_samples": 0.0}
+    jk = aami.report(test.y, p[-1].argmax(1)).scores["jk"]
+    stem = f"{level}-{fold}-{name}-{seed}".replace(" ", "")
+    record = json.loads(str(np.load(work / f"{stem}.npz")["run"]))
+    scored = row(test.y, p[-1], test.patient, CLASSES)
+    (work / f"{stem}.json").write_text(json.dumps(own | {"jk": round(jk, 4)} | scored | {"run": record}))
+    print(stem, scored["scores"]["accuracy"], scored["scores"]["f1_macro"], flush=True)
+    if len(p) == len(SEEDS):  # the mean of the seeds' probabilities
+        scored = row(test.y, np.mean(p, axis=0), test.patient, CLASSES)
+        jk = aami.report(test.y, np.mean(p, axis=0).argmax(1)).scores["jk"]
+        own |= {"model": f"{name}, ensemble", "seed": 0, "jk": round(jk, 4)}
+        (work / f"{level}-{fold}-{name}-ensemble.json".replace(" ", "")).write_text(
+            json.dumps(own | scored | {"run": {}})
+        )
+
+
+def beats(work: Path) -> None:
+    """DS1 to DS2, every beat: groups N, S, V, F (DS1 has eight beats of Q, which are left out of training)."""
+    whole = fill(aami.beat_windows())
+    whole = context.with_context(whole, context.rr_context(whole))
+    part = split(whole, level="ds1-ds2", seed=0)[0]
+    train = part.train[whole.y[part.train] < 4]
+    prior = np.bincount(whole.y[train], minlength=4) / len(train)
+    part = type(part)(train, part.test, part.level)
+    test, logits, records = whole[part.test], [], []
+    for seed in SEEDS:
+        model = models.build("compact", n_classes=4, seed=seed, context=len(context.NAMES))
+        config = TrainConfig(**{**asdict(BEATS), "seed": seed})
+        done = fit(
+            model, whole, part, config=config, run_dir=work / "runs" / f"beats-{seed}", progress=False,
+            augment=Augment(gain=0.2, shift_s=0.03, rate=0.05, noise=0.5, recorded=read_noise()),
+        )  # fmt: skip
+        logits.append(predict(done.model, test.x))
+        records.append({k: v for k, v in done.record.items() if k not in {"config", "history"}})
+    found = {}
+    for name, z in [(f"seed {s}", logits[s]) for s in SEEDS] + [("ensemble", np.mean(logits, axis=0))]:
+        for how, shift in (("balanced", 0), ("with the prior of DS1", np.log(prior))):
+            guess = (z + shift).argmax(1)
+            scored = aami.report(test.y, guess, groups=test.patient)
+            found[f"{name}, {how}"] = {
+                "scores": {k: round(v, 4) for k, v in scored.scores.items()},
+                "intervals": {k: [round(x, 4) for x in v] for k, v in scored.intervals.items()},
+                "per_group": scored.per_group.round(4).reset_index(names="group").to_dict("records"),
+                "confusion": scored.confusion.tolist(),
+            }
+            print(name, how, found[f"{name}, {how}"]["scores"], flush=True)
+    counts = {g: int((test.y == i).sum()) for i, g in enumerate(aami.GROUPS)}
+    out = {
+        "what": "compact with RR context, trained on DS1 without 201, every beat of DS2; F1, Q and record ends included",
+        "config": asdict(BEATS), "prior": prior.round(5).tolist(), "beats": counts, "sha256": fingerprint(test),
+        "found": found, "runs": records,
+    }  # fmt: skip
+    (work / "beats.json").write_text(json.dumps(out))
+
+
+def collect(work: Path) -> None:
+    rows = [json.loads(p.read_text()) for p in sorted(work.glob("*-*.json"))]
+    found = source.find("mitdb")
+    out: dict[str, Any] = {
+        "what": "variants of the small network on clean windows of MITDB, patients held out; rows as in grid.json",
+        "code_version": __version__, "per_class": PER_CLASS, "folds": FOLDS, "config": asdict(CONFIG),
+        "augment": CHANGES, "device": f"CPU, {torch.get_num_threads()} threads",
+        "records_sha256": found.fingerprint() if found else "records not at hand when this was written",
+        "beats": json.loads((work / "beats.json").read_text()) if (work / "beats.json").exists() else None,
+    }  # fmt: skip
+    lines = ",\n".join(json.dumps(r) for r in rows)
+    (RESULTS / "compact.json").write_text(json.dumps(out, indent=1)[:-2] + ',\n "runs": [\n' + lines + "\n ]\n}\n")
+    print(len(rows), "rows")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=["classes", "beats", "collect"])
+    parser.add_argument("--work", type=Path, default=Path("_build/compact"))
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    torch.set_flush_denormal(True)
+    {"classes": classes, "beats": beats, "collect": collect}[arguments.step](arguments.work)
+
+
+if __name__ == "__main__":
+    main()
