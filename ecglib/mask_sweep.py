@@ -15,18 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from tqdm import tqdm
 
-from ecglib import FS, networks
-from ecglib.errors import DataError, check_name
+from ecglib import networks
+from ecglib.errors import DataError
 from ecglib.mask_settings import FALLING, Rates, Setting
-from ecglib.masks import FILLS, Score, learn_mask, lstm_score
+from ecglib.masks import Score, learn_mask, lstm_score, replacement
 from ecglib.source import Source
 from ecglib.windowset import WindowSet
-
-BLUR_S = 0.1  #: standard deviation of the fill "blurred", s
 
 _OBJECTIVE = ("of", "area", "lambda_area", "lambda_tv", "fill", "clamp")
 
@@ -81,14 +78,12 @@ def path(
 
     Parameters
     ----------
-    score, x, init, **options
+    score, x, init, fill, **options
         As for `learn_mask`, without ``n_iter``.
     at : iterable of int
         Numbers of steps after which the mask is kept; 0 is the first mask.
     lr : float, or tuple of (float, int)
         Rate; or rates and for how many steps each, the optimiser beginning anew.
-    fill : float or str
-        Or "blurred", see `replacement`.
 
     Returns
     -------
@@ -129,18 +124,6 @@ def slopes(score: Score, x: Tensor, *, lr: float, n_iter: int) -> tuple[Tensor, 
         total += slope
         drift += slope - total / (n + 1)
     return total, drift
-
-
-def replacement(x: Tensor, fill: float | str) -> Tensor:
-    """What deleted samples become, (N, 1, T): the fills of `learn_mask`, or "blurred", a moving average over 0.1 s."""
-    if isinstance(fill, str):
-        check_name("fill", fill, (*FILLS, "blurred"))
-    if fill == "blurred":
-        return torch.from_numpy(gaussian_filter1d(x.cpu().numpy(), BLUR_S * FS, mode="nearest")).to(x)
-    if fill == "linear":
-        ramp = torch.linspace(0, 1, x.shape[-1]).to(x)
-        return x[..., :1] * (1 - ramp) + x[..., -1:] * ramp
-    return x.mean(-1, keepdim=True).expand_as(x) if fill == "mean" else torch.full_like(x, float(fill))
 
 
 def objective(score: Score, x: Tensor, mask: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:

@@ -14,9 +14,11 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from tqdm import tqdm
 
+from ecglib import FS
 from ecglib.cam import class_index
 from ecglib.errors import DataError, check_name
 from ecglib.frozen_lstm import OPTIMIZERS, descent, frozen, terms
@@ -24,18 +26,16 @@ from ecglib.modes import differentiable_rnn
 
 Score = Callable[[Tensor], Tensor]
 
+_SETTLED = dict(area="mean", lambda_tv=0.01, lr=0.05, n_iter=300, init=1.0, fill="linear", clamp=True)
+
 #: Named settings of `learn_mask`.  "deck" is its defaults.  "settled" is ours: it begins at the whole signal, weighs area
 #: against a logit on one scale, bridges what it deletes, and comes to rest within its steps.
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "deck": MappingProxyType({}),
-        "settled": MappingProxyType(
-            dict(area="mean", lambda_tv=0.01, lr=0.05, n_iter=300, init=1.0, fill="linear", clamp=True)
-        ),
-    }
+    {"deck": MappingProxyType({}), "settled": MappingProxyType(_SETTLED)}
 )
 
-FILLS = ("mean", "linear")  #: named fills; a number is a constant in mV
+FILLS = ("mean", "linear", "blurred")  #: named fills; a number is a constant in mV
+BLUR_S = 0.1  #: standard deviation of the fill "blurred", s
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,13 @@ def learn_mask(
         ``(N, 1, T) -> (N,)``, differentiable, one value a window that depends on that window alone.
     x : Tensor of shape (N, 1, T)
         Windows; masks take their dtype and device.
-    lambda_area, lambda_tv, lr : float
-    n_iter : int
-        Steps.  From 0 at a rate of 0.001 no value can pass 0.5 in 500 steps: the deck's mask is stopped on its way.
+    lambda_area, lambda_tv, lr, n_iter
+        Weights, rate, steps.  At a rate of 0.001 no value passes 0.5 in 500 steps: the deck's mask is stopped on its way.
     init : float, "random" or Tensor of shape (N, T)
         First mask; "random" draws T values from [0, 1), the same ones for every window, so that batching stays exact.
-    fill : float, {"mean", "linear"} or Tensor broadcast to x
-        k, what a deleted sample becomes: a constant in mV, the window's mean, or the straight line between its ends.
+    fill : float, {"mean", "linear", "blurred"} or Tensor broadcast to x
+        k, what a deleted sample becomes: a constant in mV, the window's mean, the straight line between its ends, or the
+        window blurred by a Gaussian of 0.1 s (`blurred` gives other widths).
     optimizer : {"adam", "sgd"}
         The deck names none.
     area : {"sum", "mean"}
@@ -106,7 +106,6 @@ def learn_mask(
     seed : int
         Of ``init="random"``; nothing else is drawn.
     progress : bool
-        Show a progress bar.
 
     Returns
     -------
@@ -124,26 +123,22 @@ def learn_mask(
     """
     check_name("optimizer", optimizer, OPTIMIZERS)
     check_name("area", area, ("sum", "mean"))
-    if x.dim() != 3 or x.shape[1] != 1:
-        raise DataError(f"expected windows of shape (N, 1, T), received {tuple(x.shape)}")
-    if n_iter < 1 or lr <= 0:
-        raise DataError(f"n_iter is {n_iter} and lr is {lr}; give at least one step and a positive rate")
-    x = x.detach()
+    x = checked(x, n_iter=n_iter, lr=lr)
     n, _, length = x.shape
     mask = _first_mask(init, length, seed).to(x).detach().clone().expand(n, length).contiguous()
-    k = _fill(fill, x)
+    k = replacement(x, fill)
     scale = lambda_area / (length if area == "mean" else 1)
     step = descent(mask, x, k, optimizer=optimizer, lr=lr, scale=scale, lambda_tv=lambda_tv, clamp=clamp)
     history = torch.empty(n_iter, n, dtype=x.dtype, device=x.device)
     masked, off, rough = terms(mask, x, k)
     for i in tqdm(range(n_iter), desc="learning masks", disable=not progress, leave=False):
-        value, slope = _value_and_slope(score, masked)
+        value, slope = value_and_slope(score, masked)
         history[i] = scale * off + lambda_tv * rough + value
         masked, off, rough = step(slope)
     with torch.no_grad():
-        final = _value(score, masked).detach()
+        final = value_of(score, masked).detach()
     off, rough = terms(mask, x, k)[1:]
-    _warn_if_collapsed(mask)
+    warn_if_collapsed(mask)
     return MaskResult(mask, final, off / length if area == "mean" else off, rough, history)
 
 
@@ -153,17 +148,15 @@ def lstm_score(model: Any, x: Tensor, target: int | Tensor, *, branch: str = "ls
     Parameters
     ----------
     model : nn.Module
-        With ``lstm_features`` and a ``head`` that reads the CNN's features and behind them the LSTM's (see
-        `ecglib.models`); used in eval mode, left untouched.
+        With ``lstm_features`` and a ``head`` that reads the CNN's features and behind them the LSTM's; left untouched.
     x : Tensor of shape (N, 1, T)
         The whole windows, which the CNN goes on seeing when ``branch`` is "lstm".
     target : int or Tensor of shape (N,)
         Class c of each window.
     branch : {"lstm", "both"}
-        "lstm": the CNN sees x and the LSTM the masked signal; "both": both see the masked signal.  The deck leaves it
-        open.
+        "lstm": the CNN sees x and the LSTM the masked signal; "both": both see the masked signal.
     of : {"probability", "logit"}
-        Softmax probability or logit of the class.  The deck leaves it open, too.
+        Softmax probability or logit of the class.  The deck leaves both choices open.
 
     Returns
     -------
@@ -192,54 +185,65 @@ def lstm_score(model: Any, x: Tensor, target: int | Tensor, *, branch: str = "ls
     return score
 
 
-# Internals -----------------------------------------------------------------------------------------------------
+def checked(x: Tensor, *, n_iter: int, lr: float) -> Tensor:
+    """The windows without their graph, if they and the steps make sense."""
+    if x.dim() != 3 or x.shape[1] != 1:
+        raise DataError(f"expected windows of shape (N, 1, T), received {tuple(x.shape)}")
+    if n_iter < 1 or lr <= 0:
+        raise DataError(f"n_iter is {n_iter} and lr is {lr}; give at least one step and a positive rate")
+    return x.detach()
 
 
-def _value(score: Score, masked: Tensor) -> Tensor:
+def replacement(x: Tensor, fill: float | str | Tensor) -> Tensor:
+    """What deleted samples of x become, (N, 1, T): the fills of `learn_mask`."""
+    if not isinstance(fill, str):
+        return fill.to(x).expand_as(x) if isinstance(fill, Tensor) else torch.full_like(x, float(fill))
+    if check_name("fill", fill, FILLS) == "blurred":
+        return blurred(x)
+    if fill == "mean":
+        return x.mean(-1, keepdim=True).expand_as(x)
+    ramp = torch.linspace(0, 1, x.shape[-1], dtype=x.dtype, device=x.device)
+    return x[..., :1] * (1 - ramp) + x[..., -1:] * ramp
+
+
+def blurred(x: Tensor, *, width: float = BLUR_S) -> Tensor:
+    """Signals (..., T) averaged under a Gaussian of standard deviation ``width`` s, their ends held; any device."""
+    return torch.from_numpy(gaussian_filter1d(x.detach().cpu().numpy(), width * FS, mode="nearest")).to(x)
+
+
+def value_of(score: Score, masked: Tensor) -> Tensor:
+    """Score of masked signals, one a window."""
     value = score(masked)
     if value.shape != masked.shape[:1]:
         raise DataError(f"score must return one value a window, shape ({len(masked)},); received {tuple(value.shape)}")
     return value
 
 
-def _value_and_slope(score: Score, masked: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_slope(score: Score, masked: Tensor) -> tuple[Tensor, Tensor]:
     """Score (N,) and its gradient with respect to the masked signal (N, 1, T): all that needs the network."""
     with torch.enable_grad():  # the caller may be under no_grad
         masked = masked.detach().requires_grad_()
-        value = _value(score, masked)
+        value = value_of(score, masked)
         if not value.requires_grad:  # it does not depend on the signal
             return value, torch.zeros_like(masked)
         (slope,) = torch.autograd.grad(value.sum(), masked, materialize_grads=True)
     return value.detach(), slope
 
 
+def warn_if_collapsed(mask: Tensor) -> None:
+    """Warn the caller's caller of masks that are (nearly) all 0 or all 1."""
+    for value, name in ((0.0, "0: everything is deleted"), (1.0, "1: nothing is deleted")):
+        flat = ((mask - value).abs() < 0.01).all(1)
+        if flat.any():
+            said = f"{int(flat.sum())} of {len(mask)} masks collapsed to {name}; change lambda_area, lr or n_iter"
+            warnings.warn(said, stacklevel=3)
+
+
+# Internals -----------------------------------------------------------------------------------------------------
+
+
 def _first_mask(init: float | str | Tensor, length: int, seed: int) -> Tensor:
-    if isinstance(init, Tensor):
-        return init
     if isinstance(init, str):
         check_name("init", init, ("random",))
         return torch.rand(length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return torch.full((length,), float(init))
-
-
-def _fill(fill: float | str | Tensor, x: Tensor) -> Tensor:
-    if isinstance(fill, Tensor):
-        return fill.to(x).expand_as(x)
-    if isinstance(fill, str):
-        check_name("fill", fill, FILLS)
-        if fill == "mean":
-            return x.mean(-1, keepdim=True).expand_as(x)
-        ramp = torch.linspace(0, 1, x.shape[-1], dtype=x.dtype, device=x.device)
-        return x[..., :1] * (1 - ramp) + x[..., -1:] * ramp
-    return torch.full_like(x, float(fill))
-
-
-def _warn_if_collapsed(mask: Tensor) -> None:
-    low, high = mask.amin(1), mask.amax(1)
-    for value, name in ((0.0, "0: everything is deleted"), (1.0, "1: nothing is deleted")):
-        flat = ((low - value).abs() < 0.01) & ((high - value).abs() < 0.01)
-        if flat.any():
-            warnings.warn(
-                f"{int(flat.sum())} of {len(mask)} masks collapsed to {name}; change lambda_area, lr or n_iter",
-                stacklevel=3,
-            )
+    return init if isinstance(init, Tensor) else torch.full((length,), float(init))

@@ -39,7 +39,8 @@ _SMALL: dict[str, dict[str, Any]] = {
 
 
 # a change of these trains anew
-_TRAINED_BY = "models training recipes distributed run_state scores windows windowset rules signals splits".split()
+_TRAINED_BY = """models training minibatches recipes distributed run_state scores
+    windows windowset rules signals splits""".split()
 
 
 def train_phantom(source: Source, *, progress: bool) -> None:

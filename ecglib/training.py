@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ from ecglib.distributed import Team, team
 from ecglib.errors import DataError
 from ecglib.evaluation import predict, report
 from ecglib.files import write_atomically
+from ecglib.minibatches import batches, parts_of, steps_of
 from ecglib.recipes import PUBLISHED, TrainConfig
 from ecglib.scores import scores_of
-from ecglib.splits import Split, split
+from ecglib.splits import Split
 from ecglib.windows import WindowSet
 
 Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
@@ -60,6 +61,7 @@ def fit(
     config: TrainConfig | None = None,
     run_dir: str | os.PathLike[str],
     augment: Augmentation | None = None,
+    on_epoch: Callable[[int, nn.Module], None] | None = None,
     progress: bool = True,
 ) -> Run:
     """Train ``model`` in place on the training part of a split.
@@ -77,6 +79,8 @@ def fit(
         Several processes must all see it; the first one writes.
     augment : callable, optional
         Changes a batch of training windows, such as `ecglib.augment.Augment`; its ``repr`` is part of the run's identity.
+    on_epoch : callable, optional
+        Is given the number of each epoch that ends (of these processes in the first one) and the network in eval mode.
 
     Returns
     -------
@@ -91,7 +95,7 @@ def fit(
     config = config or TrainConfig()
     if not len(split.train):
         raise DataError("the training part of the split is empty")
-    train, valid = _validation_part(windows, split, config)
+    train, valid = parts_of(windows, split, config)
     identity = {
         "config": {k: v for k, v in asdict(config).items() if k != "device"},
         "data_sha256": fingerprint(windows),
@@ -110,13 +114,15 @@ def fit(
     with team(config.device) as us:
         if config.batch_size % us.size:
             raise DataError(f"{us.size} processes cannot share a batch of {config.batch_size}; give a multiple")
-        state = _train(model.to(us.device), windows, train, valid, config, identity, run_dir, us, augment, progress)
+        state = _train(
+            model.to(us.device), windows, train, valid, config, identity, run_dir, us, augment, on_epoch, progress
+        )
         record = {
             **identity,
             **state.machines[-1],
             "earlier_machines": state.machines[:-1],
             "duration_s": round(state.seconds, 1),
-            "windows_per_s": round(_steps(config) * config.batch_size * len(state.history) / state.learning_s, 1),
+            "windows_per_s": round(steps_of(config) * config.batch_size * len(state.history) / state.learning_s, 1),
             "windows": {"train": len(train), "validation": len(valid), "test": len(split.test)},
             "classes_in_training": [c for i, c in enumerate(CLASSES) if (windows.y[train] == i).any()],
             "history": state.history,
@@ -150,6 +156,7 @@ def _train(
     run_dir: Path,
     us: Team,
     augment: Augmentation | None,
+    on_epoch: Callable[[int, nn.Module], None] | None,
     progress: bool,
 ) -> run_state.State:
     """All epochs that are still to do; leaves the weights of the last, or best, one in ``model``."""
@@ -159,7 +166,7 @@ def _train(
         run_state.sweep(run_dir)
     wrapped = us.wrap(model)  # waits for the others, so that nobody writes while another still reads
     machine = {"device": us.name, "processes": us.size, "bf16": bf16, "torch": torch.__version__}
-    per_epoch = _steps(config) * config.batch_size
+    per_epoch = steps_of(config) * config.batch_size
     bar = tqdm(
         total=config.epochs * per_epoch, initial=len(state.history) * per_epoch, desc="training", unit=" windows",
         unit_scale=True, disable=not progress or us.rank > 0, leave=False,
@@ -185,6 +192,8 @@ def _train(
             if len(valid) and row["validation_f1"] >= max(r["validation_f1"] for r in state.history):
                 state.best = {k: v.detach().clone() for k, v in model.state_dict().items()}
             run_state.write(run_dir, identity, model, optimizer, state)
+            if on_epoch:
+                on_epoch(len(state.history), model)
     bar.close()
     if state.best:
         model.load_state_dict(state.best)
@@ -205,12 +214,12 @@ def _epoch(
     bar: tqdm,
 ) -> dict[str, float]:
     """One pass: mean loss, and macro-F1 of the draws as they were when they were drawn, with dropout."""
-    epoch, steps, losses, pairs = len(history), _steps(config), [], []
+    epoch, steps, losses, pairs = len(history), steps_of(config), [], []
     model.train()
     with torch.random.fork_rng(devices=[us.device] if us.device.type == "cuda" else []):
         torch.manual_seed(config.seed * 100_003 + epoch + 7_919 * us.rank)  # dropout
         rng = np.random.default_rng([config.seed, epoch, us.rank, 1])  # of the augmentation
-        for step, (x, y) in enumerate(_batches(windows, train, config, epoch, us)):
+        for step, (x, y) in enumerate(batches(windows, train, config, epoch, us)):
             x = augment(x, rng) if augment else x
             for group in optimizer.param_groups:
                 group["lr"] = recipes.rate(config, (epoch * steps + step) / (config.epochs * steps), history)
@@ -230,28 +239,3 @@ def _epoch(
     loss = us.total(torch.stack(losses).mean()) / us.size
     scored = scores_of(confusion.cpu().numpy())
     return {"epoch": epoch + 1, "loss": float(loss), "f1": scored["f1_macro"], "lr": optimizer.param_groups[0]["lr"]}
-
-
-def _steps(config: TrainConfig) -> int:
-    return max(1, config.draws // config.batch_size)
-
-
-def _validation_part(windows: WindowSet, whole: Split, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
-    if not config.validation:
-        return whole.train, np.empty(0, int)
-    level = "patient" if whole.level == "ds1-ds2" else whole.level
-    inner = split(windows[whole.train], level=level, test_fraction=config.validation, seed=config.seed)[0]
-    return whole.train[inner.train], whole.train[inner.test]
-
-
-def _batches(
-    windows: WindowSet, train: np.ndarray, config: TrainConfig, epoch: int, us: Team
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Our share of the batches of an epoch, every class that the training part has drawn equally often."""
-    rng = np.random.default_rng([config.seed, epoch])
-    y = windows.y[train]
-    weight = 1.0 / np.bincount(y)[y]
-    drawn = train[rng.choice(len(train), size=max(config.draws, config.batch_size), p=weight / weight.sum())]
-    for i in range(0, len(drawn) - config.batch_size + 1, config.batch_size):
-        index = drawn[i : i + config.batch_size][us.rank :: us.size]
-        yield torch.from_numpy(windows.x[index]).to(us.device), torch.from_numpy(windows.y[index]).to(us.device)

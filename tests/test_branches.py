@@ -74,7 +74,8 @@ def test_what_all_classes_gain_alike_has_no_spread():
 def test_accuracies_by_hand():
     found = branches.accuracies(PARTS, np.array([1, 1]))
     assert found == {
-        "both": 1.0, "without cnn, mean": 1.0, "without lstm, mean": 1.0, "without cnn, zero": 1.0, "without lstm, zero": 0.0,
+        "both": 1.0, "without cnn, mean": 1.0, "without lstm, mean": 1.0,
+        "without cnn, zero": 1.0, "without lstm, zero": 0.0,
     }  # fmt: skip
 
 

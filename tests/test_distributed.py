@@ -178,12 +178,12 @@ def test_a_batch_must_be_shared_evenly(tmp_path, monkeypatch, one_line):
 
 
 def test_shares_are_the_batch(monkeypatch):
-    from ecglib.training import _batches
+    from ecglib.minibatches import batches
 
     windows, train, config = toy(), np.arange(0, 40, 2), CONFIGS["adamw"]
     cpu = torch.device("cpu")
     whole, *shares = (
-        [y for _, y in _batches(windows, train, config, 1, distributed.Team(rank, size, cpu))]
+        [y for _, y in batches(windows, train, config, 1, distributed.Team(rank, size, cpu))]
         for rank, size in ((0, 1), (0, 2), (1, 2))
     )
     assert len(whole) == 6

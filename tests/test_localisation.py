@@ -5,11 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from ecglib.errors import DataError
-from ecglib.localisation import chance, mass_accuracy, pointing_game, rank_accuracy, span_mask
+from ecglib.localisation import (
+    aup,
+    aur,
+    chance,
+    complexity,
+    mass_accuracy,
+    pointing_game,
+    rank_accuracy,
+    roc_auc,
+    span_mask,
+    sparseness,
+    top_k_intersection,
+)  # fmt: skip
 
 SCORES = (mass_accuracy, rank_accuracy, pointing_game)
+AREAS = (aup, aur, roc_auc)
 NAN = float("nan")
 
 
@@ -44,7 +58,7 @@ def test_a_batch_is_one_at_a_time():
     relevance = rng.integers(-3, 6, (40, 60)).astype(float)  # many ties
     truth = rng.random((40, 60)) < rng.uniform(0.1, 0.4, (40, 1))
     truth[7] = False
-    for score in SCORES:
+    for score in (*SCORES, *AREAS):
         together = score(relevance, truth)
         assert together.shape == (40,)
         alone = [score(relevance[i : i + 1], truth[i : i + 1]) for i in range(40)]
@@ -79,7 +93,7 @@ def test_random_relevance_scores_chance():
 def test_scores_ignore_scale():
     rng = np.random.default_rng(0)
     relevance, truth = rng.standard_normal((5, 50)), rng.random((5, 50)) < 0.3
-    for score in SCORES:
+    for score in (*SCORES, *AREAS):
         np.testing.assert_allclose(score(1e-3 * relevance, truth), score(relevance, truth))
 
 
@@ -92,7 +106,7 @@ def test_inputs_are_left_alone():
     assert truth.tolist() == [[0, 1, 1]]
 
 
-@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("score", [*SCORES, *AREAS])
 @pytest.mark.parametrize(
     ("relevance", "truth", "parts"),
     [
@@ -110,8 +124,84 @@ def test_errors(one_line, score, relevance, truth, parts):
 
 
 def test_no_windows():
-    for score in SCORES:
+    for score in (*SCORES, *AREAS):
         assert score(np.zeros((0, 7)), np.zeros((0, 7), bool)).shape == (0,)
+
+
+# Areas ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("relevance", "truth", "precision", "recall", "roc"),
+    [
+        ([4, 2, 0, 0], [1, 0, 0, 0], 0.5 + 0.5 * 0.5, 1, 1),  # alone above 1/2, one of two below
+        ([2, 4, 0, 0], [1, 0, 0, 0], 0.5 * 0.5, 0.5, 2 / 3),
+        ([4, 4, 1, 0], [1, 0, 1, 0], 0.75 * 0.5 + 0.25 * 2 / 3, (1 + 0.25) / 2, (0.5 + 1 + 0 + 1) / 4),
+        ([1, 1, 1, 1], [1, 0, 0, 0], 1 / 4, 1, 0.5),  # says nothing: chance
+        ([-3, 4, -9, 0], [1, 1, 0, 0], 1, 0.5, 3 / 4),  # what is negative is never named
+        ([0, 0, -1, 0], [1, 0, 0, 0], NAN, NAN, (1 + 0.5 + 0.5) / 3),
+        ([1, 2, 3, 4], [0, 0, 0, 0], NAN, NAN, NAN),
+        ([1, 2, 4, 4], [1, 1, 1, 1], 1, 11 / 16, NAN),
+    ],
+)
+def test_areas_by_hand(relevance, truth, precision, recall, roc):
+    for score, expected in ((aup, precision), (aur, recall), (roc_auc, roc)):
+        for form in (np.array, torch.tensor):
+            np.testing.assert_allclose(score(form([relevance]), form([truth])), [expected], atol=1e-12)
+
+
+def test_roc_auc_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    relevance, truth = rng.integers(-3, 6, (50, 80)).astype(float), rng.random((50, 80)) < 0.2
+    expected = [roc_auc_score(t, r) for r, t in zip(relevance, truth, strict=True)]
+    np.testing.assert_allclose(roc_auc(relevance, truth), expected, atol=1e-12)
+
+
+def test_areas_are_means_over_thresholds():
+    rng = np.random.default_rng(0)
+    relevance, truth = np.round(rng.standard_normal((6, 40)), 1), rng.random((6, 40)) < 0.3
+    share = np.maximum(relevance, 0) / relevance.max(1, keepdims=True)
+    thresholds = (np.arange(20_000) + 0.5) / 20_000
+    for i in range(6):
+        named = share[i] >= thresholds[:, None]
+        hits = (named & truth[i]).sum(1)
+        assert aup(relevance, truth)[i] == pytest.approx((hits / named.sum(1)).mean(), abs=1e-3)
+        assert aur(relevance, truth)[i] == pytest.approx((hits / truth[i].sum()).mean(), abs=1e-3)
+    np.testing.assert_allclose(aur(relevance, truth), [s[t].mean() for s, t in zip(share, truth, strict=True)])
+
+
+def test_top_k():
+    r, truth = np.array([[7.0, 2, 2, 2, 0]]), np.array([[1, 1, 0, 0, 0]])
+    found = [top_k_intersection(r, truth, k=k)[0] for k in (1, 2, 3, 4, 5)]
+    np.testing.assert_allclose(found, [1, (1 + 1 / 3) / 2, (1 + 2 / 3) / 3, 2 / 4, 2 / 5])
+    np.testing.assert_allclose(top_k_intersection(r, truth, k=2), rank_accuracy(r, truth))
+    assert np.isnan(top_k_intersection(r, 0 * truth, k=2)).all()
+    for k in (0, 6):
+        with pytest.raises(DataError, match=f"k is {k}; give 1 to 5"):
+            top_k_intersection(r, truth, k=k)
+
+
+# Without a truth ------------------------------------------------------------------------------------------------
+
+
+def test_sparseness_and_complexity_by_hand():
+    maps = np.array([[0, 0, -5, 0], [1, 1, -1, 1], [1, 0, 3, 0], [0, 0, 0, 0], [4, 3, 2, 1]])
+    np.testing.assert_allclose(sparseness(maps), [0.75, 0, (-3 * 0 - 0 + 1 + 9) / 16, NAN, (-3 - 2 + 3 + 12) / 40])
+    entropy = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
+    last = -sum(p * np.log(p) for p in (0.4, 0.3, 0.2, 0.1))
+    np.testing.assert_allclose(complexity(torch.tensor(maps)), [0, np.log(4), entropy, NAN, last], atol=1e-12)
+
+
+def test_sparseness_is_the_mean_difference():
+    """Gini: half the mean absolute difference of two samples, by the mean."""
+    r = np.abs(np.random.default_rng(0).standard_normal((3, 50)))
+    expected = np.abs(r[:, :, None] - r[:, None]).mean((1, 2)) / (2 * r.mean(1))
+    np.testing.assert_allclose(sparseness(-r), expected)
+    for score in (sparseness, complexity):
+        np.testing.assert_allclose(score(1e3 * r), score(r))
+        assert score(r[:0]).shape == (0,)
+        with pytest.raises(DataError, match=r"shape \(N, T\), received \(50,\)"):
+            score(r[0])
 
 
 # Spans ----------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def x():
     return torch.randn(3, 1, 720, generator=torch.Generator().manual_seed(3), dtype=torch.float64).cumsum(-1) / 20
 
 
-@pytest.mark.parametrize("fill", [0.0, 0.4, "mean", "linear"])
+@pytest.mark.parametrize("fill", [0.0, 0.4, "mean", "linear", "blurred"])
 @pytest.mark.parametrize("name", ["deck", "settled"])
 def test_a_path_is_what_shorter_runs_end_at(net, x, name, fill):
     options = {k: v for k, v in BASE[name].items() if k not in {"of", "n_iter"}} | {"fill": fill}

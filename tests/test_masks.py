@@ -8,7 +8,7 @@ from torch import nn
 
 from ecglib import frozen_lstm, models
 from ecglib.errors import DataError, UnknownNameError
-from ecglib.masks import RECIPES, MaskResult, differentiable_rnn, learn_mask, lstm_score
+from ecglib.masks import RECIPES, MaskResult, blurred, differentiable_rnn, learn_mask, lstm_score
 
 SETTLED = dict(RECIPES["settled"])
 N = 5
@@ -57,7 +57,7 @@ def linear(weight):
         {"n_iter": 100},
         {**SETTLED, "n_iter": 60},
         {"init": "random", "n_iter": 60, "lr": 0.02, "clamp": True, "seed": 4},
-        {"optimizer": "sgd", "lr": 0.02, "n_iter": 60, "area": "mean", "fill": "mean"},
+        {"optimizer": "sgd", "lr": 0.02, "n_iter": 60, "area": "mean", "fill": "blurred"},
     ],
     ids=["deck", "settled", "random", "sgd"],
 )
@@ -331,6 +331,27 @@ def test_fills(fill, expected):
     torch.testing.assert_close(first_input(RISE, fill=fill), k)  # nothing is kept
     torch.testing.assert_close(first_input(RISE, fill=fill, init=1.0), RISE)  # all is kept
     torch.testing.assert_close(first_input(RISE, fill=fill, init=0.25), 0.25 * RISE + 0.75 * k)
+
+
+def test_blurred_fill():
+    """A Gaussian of 0.1 s, so 36 samples, that is cut at four of them and holds the ends: sums written out."""
+    signal = torch.randn(2, 1, 720, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    far = torch.arange(-144, 145)
+    weight = torch.exp(-0.5 * (far.double() / 36) ** 2)
+    weight /= weight.sum()
+    k = first_input(signal, fill="blurred")  # nothing is kept
+    for t in (0, 100, 719):
+        expected = (signal[:, 0, (t + far).clamp(0, 719)] * weight).sum(-1)
+        torch.testing.assert_close(k[:, 0, t], expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(first_input(signal, fill="blurred", init=0.25), 0.25 * signal + 0.75 * k)
+    torch.testing.assert_close(blurred(signal), k)
+    pulse = torch.zeros(3, 101)
+    pulse[1, 50] = 1.0
+    narrow = blurred(pulse, width=0.01)  # 3.6 samples, in single precision
+    assert narrow.dtype == torch.float32
+    assert float(narrow[1, 50]) == pytest.approx(1 / (3.6 * (2 * torch.pi) ** 0.5), rel=1e-3)
+    assert float(narrow[1, 54] / narrow[1, 50]) == pytest.approx(2.718281828 ** (-0.5 * (4 / 3.6) ** 2), rel=1e-4)
+    assert not narrow[[0, 2]].any()
 
 
 def test_first_masks():

@@ -205,14 +205,14 @@ def straight(tmp_path_factory):
 
 def stop_after(epochs, monkeypatch):
     """Raise when the next epoch begins."""
-    inner = training._batches
+    inner = training.batches
 
     def batches(windows, train, config, epoch, us):
         if epoch >= epochs:
             raise KeyboardInterrupt
         return inner(windows, train, config, epoch, us)
 
-    monkeypatch.setattr(training, "_batches", batches)
+    monkeypatch.setattr(training, "batches", batches)
 
 
 def test_killed_and_resumed(tmp_path, straight):
@@ -235,8 +235,8 @@ KILLED_ANYWHERE = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from test_training import LONG, fit, half, small, toy, training
-inner = training._batches
-training._batches = lambda *a: print("begins", flush=True) or inner(*a)
+inner = training.batches
+training.batches = lambda *a: print("begins", flush=True) or inner(*a)
 training.torch.set_num_threads(1)
 fit(small(), toy(), half(toy()), config=LONG, run_dir=sys.argv[1], progress=False)
 """
@@ -348,7 +348,7 @@ def test_plateau_lowers_the_rate(tmp_path, monkeypatch):
         return logits
 
     windows, config = toy(), replace(QUICK, epochs=6, validation=0.3, schedule="plateau", lr=0.1)
-    _, valid = training._validation_part(windows, half(windows), config)
+    _, valid = training.parts_of(windows, half(windows), config)
     wrong = (windows.y[valid] + 1) % 3
     monkeypatch.setattr(training, "predict", predict)
     run = fit(small(), windows, half(windows), config=config, run_dir=tmp_path, progress=False)
@@ -591,13 +591,13 @@ def test_no_folder_to_write_to(tmp_path):
 
 
 def test_folder_lost_on_the_way(tmp_path, monkeypatch):
-    inner = training._batches
+    inner = training.batches
 
     def batches(windows, train, config, epoch, us):
         shutil.rmtree(tmp_path / "run")
         return inner(windows, train, config, epoch, us)
 
-    monkeypatch.setattr(training, "_batches", batches)
+    monkeypatch.setattr(training, "batches", batches)
     with pytest.raises(DataError, match=r"cannot write .*state\.safetensors") as caught:
         fit(small(), toy(), half(toy()), config=QUICK, run_dir=tmp_path / "run", progress=False)
     one_line(caught)
@@ -623,3 +623,33 @@ def test_run_of_the_same_network_with_other_options_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds another run") as caught:  # same shapes, another dropout
         fit(small(dropout=0.1), toy(), half(toy()), config=replace(QUICK, epochs=1), run_dir=tmp_path, progress=False)
     one_line(caught)
+
+
+def test_every_epoch_can_be_looked_at(tmp_path):
+    seen = []
+
+    def look(epoch, model):
+        seen.append((epoch, model.training, {k: v.clone() for k, v in model.state_dict().items()}))
+
+    run = fit(small(), toy(), half(toy()), config=QUICK, run_dir=tmp_path, progress=False, on_epoch=look)
+    assert [(epoch, mode) for epoch, mode, _ in seen] == [(1, False), (2, False), (3, False), (4, False)]
+    assert_same(seen[-1][2], weights(run.model))
+    assert not torch.equal(seen[0][2]["head.weight"], seen[1][2]["head.weight"])
+
+
+def test_augmentation_is_used_and_repeats(tmp_path, straight):
+    class Louder:
+        def __call__(self, x, rng):
+            return x * (1 + rng.uniform(0, 1))
+
+        def __repr__(self):
+            return "Louder()"
+
+    runs = [
+        fit(small(), toy(), half(toy()), config=QUICK, run_dir=tmp_path / i, progress=False, augment=Louder()) for i in "01"
+    ]  # fmt: skip
+    assert_same(weights(runs[0].model), weights(runs[1].model))
+    assert not torch.equal(weights(runs[0].model)["head.weight"], weights(straight.model)["head.weight"])
+    assert runs[0].record["augment"] == "Louder()"
+    with pytest.raises(DataError, match="another run"):
+        fit(small(), toy(), half(toy()), config=QUICK, run_dir=tmp_path / "0", progress=False)

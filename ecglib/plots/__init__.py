@@ -10,6 +10,7 @@ from ecglib.plots.beats import class_average, relevance_average
 from ecglib.plots.cells import confusion_windows
 from ecglib.plots.charts import confusion, mask_history, votes
 from ecglib.plots.counts import clause_steps, count_cells, search_hits
+from ecglib.plots.course import course
 from ecglib.plots.cues import peak_raster, shares, spectra, suppliers, window_average
 from ecglib.plots.distributions import distributions
 from ecglib.plots.explorer import explorer
@@ -33,6 +34,7 @@ __all__ = [
     "confusion",
     "confusion_windows",
     "count_cells",
+    "course",
     "distributions",
     "explorer",
     "gallery",
