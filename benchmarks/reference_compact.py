@@ -34,9 +34,9 @@ CHANGES: dict[str, Any] = {"gain": 0.2, "shift_s": 0.2, "rate": 0.1, "noise": 0.
 #: whether a variant has the RR context, and whether it is augmented
 VARIANTS = {
     "compact": (False, False),
-    "compact, augmented": (False, True),
-    "compact, RR context": (True, False),
     "compact, RR context, augmented": (True, True),
+    "compact, RR context": (True, False),
+    "compact, augmented": (False, True),
 }
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 

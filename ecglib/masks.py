@@ -29,7 +29,7 @@ Score = Callable[[Tensor], Tensor]
 _SETTLED = dict(area="mean", lambda_tv=0.01, lr=0.05, n_iter=300, init=1.0, fill="linear", clamp=True)
 
 #: Named settings of `learn_mask`.  "deck" is its defaults.  "settled" is ours: it begins at the whole signal, weighs area
-#: against a logit on one scale, bridges what it deletes, and comes to rest within its steps.
+#: against a logit on one scale, bridges what it deletes, and nearly comes to rest within its steps.
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {"deck": MappingProxyType({}), "settled": MappingProxyType(_SETTLED)}
 )

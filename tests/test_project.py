@@ -176,6 +176,13 @@ attribution.attribute(method, model, x, target)
 localisation.mass_accuracy(relevance, truth)
 localisation.rank_accuracy(relevance, truth)
 localisation.pointing_game(relevance, truth)
+faithfulness.deletion_curve(score, x, relevance, *, steps=24, fill="linear")
+faithfulness.insertion_curve(score, x, relevance, *, steps=24, fill="linear")
+faithfulness.infidelity(score, x, relevance)
+faithfulness.sensitivity(explain, x)
+sanity.cascading_randomisation(model, *, seed)
+models.Murugesan.forward(self, x, x_lstm=None)
+models.Murugesan.feature_map(self, x)
 models.MurugesanGAP.forward(self, x, x_lstm=None)
 models.MurugesanGAP.feature_map(self, x)
 models.MurugesanGAP.lstm_features(self, x)
@@ -189,6 +196,7 @@ FIELDS = {
     "windows.WindowSet": "x y record database time",
     "masks.MaskResult": "mask score area tv history",
     "evaluation.Report": "confusion",
+    "faithfulness.Curve": "fraction score auc",
     "training.Run": "model history",
 }
 

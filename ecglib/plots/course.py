@@ -50,7 +50,7 @@ def course(
     splits = list(dict.fromkeys(data.split))
     base = alt.Chart().encode(
         alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1)),
-        alt.Color("split:N", title=None, legend=alt.Legend(orient="top"), scale=series(splits)),
+        alt.Color("split:N", title=None, legend=alt.Legend(orient="top", symbolOpacity=1), scale=series(splits)),
     )
     band = base.mark_area(opacity=0.18).encode(alt.Y("low:Q", title=None), alt.Y2("high:Q"))
     line = base.mark_line(point=True).encode(
