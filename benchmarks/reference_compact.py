@@ -142,6 +142,11 @@ def beats(work: Path) -> None:
 
 def collect(work: Path) -> None:
     rows = [json.loads(p.read_text()) for p in sorted(work.glob("*-*.json"))]
+    folds = {(r["model"], r["level"], r["seed"], r["fold"]) for r in rows}
+    rows = [  # a cell that lacks a fold or seed would be of other patients than its neighbours
+        r for r in rows
+        if all((r["model"], r["level"], r["seed"], k) in folds for k in range(FOLDS if r["level"] == "patient" else 1))
+    ]  # fmt: skip
     found = source.find("mitdb")
     out: dict[str, Any] = {
         "what": "variants of the small network on clean windows of MITDB, patients held out; rows as in grid.json",

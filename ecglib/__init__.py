@@ -23,10 +23,10 @@ CLASSES = ("N", "PVC", "PAC", "AFIB", "SVTA", "SBR", "LBBB", "RBBB")
 FS = 360.0  #: sampling rate of every window, Hz
 WINDOW = 720  #: samples in a window (2 s)
 
-_SUBMODULES = (
-    "book cam cli clinic databases evaluation masks models networks phantom plots records source splits training "
-    "windows"
-).split()
+_SUBMODULES = """
+    attribution book cam cli clinic databases evaluation explain extremal faithfulness localisation masks models networks
+    phantom plots records sanity source splits training windows
+""".split()
 __all__ = ["CLASSES", "FS", "WINDOW", "DataError", "DownloadError", "EcglibError", "UnknownNameError", "__version__"]
 
 

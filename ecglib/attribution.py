@@ -47,7 +47,7 @@ def attribute(method: str, model: nn.Module, x: Tensor, target: int | Tensor, **
     UnknownNameError
         No such method.
     DataError
-        The method cannot serve such a network, or needs captum (extra ``book``), which is not installed.
+        The method cannot serve such a network, or needs captum, which is not installed.
     """
     known = {**METHODS, **CONTROLS}
     check_name("method", method, known)

@@ -69,5 +69,5 @@ def captum() -> Any:
     try:
         import captum.attr
     except ImportError as error:
-        raise DataError("this method needs captum, which is not installed: pip install 'ecglib[book]'") from error
+        raise DataError("this method needs captum, which is not installed: pip install captum") from error
     return captum.attr

@@ -25,13 +25,13 @@ import yaml
 from filelock import FileLock
 from tqdm import tqdm
 
-from ecglib import networks, source
+from ecglib import source
 from ecglib.databases import DATABASES
 from ecglib.errors import DataError, EcglibError, check_name
 from ecglib.files import write_atomically
 from ecglib.pages import chapters, is_executable, notebook, pair
 
-__all__ = ["build", "chapters", "execute", "is_executable", "notebook", "pair", "run", "stage"]
+__all__ = ["build", "chapters", "execute", "is_executable", "notebook", "pair", "run", "stage", "sweep"]
 
 _KEY = "ecglib_key"  # notebook metadata: hash of everything that an executed chapter came from
 
@@ -48,7 +48,7 @@ def run(
     Parameters
     ----------
     chapter : str or path
-        Name in the table of contents, or a MyST notebook.
+        Name in the table of contents, or the path of a MyST text or notebook.
     out : path
         Executed notebook; written only when every cell ran.
     parameters : mapping, optional
@@ -62,7 +62,7 @@ def run(
     import papermill
 
     page = Path(chapter)
-    if page.suffix != ".md":
+    if page.suffix not in {".md", ".ipynb"}:
         known = {name: path for name, path in chapters().items() if is_executable(path)}
         page = known[check_name("chapter", str(chapter), known)]
     out = Path(out)
@@ -181,6 +181,13 @@ def build(*, database: str = "auto", jobs: int = 2, progress: bool = True) -> Pa
     return html
 
 
+def sweep(file: str | os.PathLike[str], **options: Any) -> Any:
+    """Run a chapter, or explain a record, once for every setting that a file lists: `ecglib.sweep.sweep`."""
+    from ecglib import sweep as sweeps  # which runs them by `run`
+
+    return sweeps.sweep(file, **options)
+
+
 # Internals -----------------------------------------------------------------------------------------------------
 
 
@@ -196,7 +203,10 @@ def _key(page: Path, data: str) -> str:
     root = source.project_root()
     digest = hashlib.sha256(page.read_bytes() + data.encode())
     tracked = [*Path(__file__).parent.rglob("*.py"), *(root / "results").glob("*"), root / "requirements.lock"]
-    tracked += [networks.checkpoint("phantom", level) for level in ("window", "patient")] if "phantom" in data else []
+    if "phantom" in data:
+        from ecglib import networks  # and with it torch, which those who only run chapters need not wait for
+
+        tracked += [networks.checkpoint("phantom", level) for level in ("window", "patient")]
     for path in sorted(p for p in tracked if p.is_file()):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ecglib import __version__
+from ecglib import __version__, cli_explain, cli_sweep
 from ecglib.errors import DataError, EcglibError, check_name
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -123,6 +123,10 @@ def train(
     scored = evaluation.report(windows.y[part.test], guess, groups=windows.patient[part.test])
     (out / "report.json").write_text(json.dumps(scored.to_dict(), indent=1))
     typer.echo(f"{path}: accuracy {scored.accuracy:.3f}, macro-F1 {scored.macro_f1:.3f} (held out by {level})")
+
+
+app.command(epilog=cli_explain.EPILOG)(cli_explain.explain)
+app.command(epilog=cli_sweep.EPILOG)(cli_sweep.sweep)
 
 
 @app.command(epilog="Example: ecglib book --database phantom")

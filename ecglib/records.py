@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ecglib import FS, signals, wfdb_files
+from ecglib import FS, own_files, signals, wfdb_files
 from ecglib.databases import database, folder, record_names
 from ecglib.errors import DataError, check_name
 from ecglib.signals import resample
@@ -129,7 +129,7 @@ def read_annotations(name: str, record: str, *, root: str | os.PathLike[str] | N
     header = wfdb_files.header(path)
     if not Path(f"{path}.atr").is_file():
         raise DataError(f"record {record} has no annotations {record}.atr in {path.parent}; fetch it")
-    return _assemble(path, header, database=name, fs=header.fs)
+    return _beside(path, header, database=name, fs=header.fs)
 
 
 def annotated(
@@ -167,14 +167,43 @@ def open_record(
     start: float = 0.0,
     stop: float | None = None,
     fs: float = FS,
-    lead: str | None = None,
+    lead: str | int | None = None,
+    native_fs: float | None = None,
+    unit: str | None = None,
 ) -> Record:
-    """Open any WFDB record by its path (``.hea``, ``.dat`` or no suffix); arguments and errors as `read_record`."""
+    """Open a file of one's own: any WFDB record (``.hea``, ``.dat`` or no suffix), EDF, EDF+ or BDF, or CSV.
+
+    Of EDF+, annotations that are beat symbols become beats, those like ``(AFIB`` rhythms, all others marks.
+
+    Parameters
+    ----------
+    path : path
+        A CSV may have commas, semicolons, tabs or spaces, decimal commas, heads or none, and be compressed (``.gz``).
+    start, stop, fs
+        As `read_record`: ``fs`` is the rate of the result.
+    lead : str or int, optional
+        Name, or in EDF and CSV also number counted from 1; to be given where several can be meant (WFDB: as `read_record`).
+    native_fs : float, optional
+        Rate of a CSV, Hz, where no column of times and no line of the file tells it.
+    unit : {"mV", "uV", "V"}, optional
+        Unit of EDF or CSV where the file does not tell it, or tells it wrongly.
+
+    Raises
+    ------
+    UnknownNameError, DataError
+        As `read_record`; also a file that is interrupted (EDF+D), under 2 s, without rate or unit, or like no ECG.
+    """
     path = Path(path).expanduser()
-    path = path.with_suffix("") if path.suffix in {".hea", ".dat", ".atr"} else path
-    if not Path(f"{path}.hea").is_file():
-        raise DataError(f"no WFDB header {path.name}.hea in {path.parent}; give the path of a record's .hea file")
-    return _read(path, database="", start=start, stop=stop, fs=fs, lead=lead)
+    stem = path.with_suffix("") if path.suffix in {".hea", ".dat", ".atr"} else path
+    if Path(f"{stem}.hea").is_file():
+        if native_fs is not None or unit:
+            raise DataError(f"the header of record {stem.name} tells its rate and unit; leave out native_fs and unit")
+        return _read(stem, database="", start=start, stop=stop, fs=fs, lead=lead)  # type: ignore[arg-type]
+    options: Any = dict(lead=lead, native_fs=native_fs, unit=unit, beats=BEAT_SYMBOLS)
+    own = own_files.read(path, start=start, stop=stop, fs=fs, **options)
+    name = Path(path.name.removesuffix(".gz")).stem
+    whole = _assemble(name, own.marks, "", own.native_fs, own.duration, fs, own.part)
+    return _within(whole, start, stop, own.part.stop)
 
 
 # Internals -----------------------------------------------------------------------------------------------------
@@ -183,39 +212,37 @@ def open_record(
 def _read(path: Path, *, database: str, start: float, stop: float | None, fs: float, lead: str | None) -> Record:
     header = wfdb_files.header(path)
     part = signals.read(path, header, start=start, stop=stop, fs=fs, lead=lead)
-    record = _assemble(path, header, database=database, fs=fs, part=part)
+    return _within(_beside(path, header, database=database, fs=fs, part=part), start, stop, part.stop)
+
+
+def _within(record: Record, start: float, stop: float | None, end: float) -> Record:
+    """``record`` with the annotations of a part."""
     if start == 0 and stop is None:
         return record
-    end = part.stop
     beats = record.beats[(record.beats.time >= start) & (record.beats.time < end)]
     overlap = (record.rhythms.stop > start) & (record.rhythms.start < end)
     within = (record.marks.time >= start) & (record.marks.time < end)  # type: ignore[union-attr]
     return replace(record, beats=beats, rhythms=record.rhythms[overlap], marks=record.marks[within])  # type: ignore[index]
 
 
-def _assemble(path: Path, header: Any, *, database: str, fs: float, part: signals.Part = signals.NOTHING) -> Record:
+def _beside(path: Path, header: Any, *, database: str, fs: float, part: signals.Part = signals.NOTHING) -> Record:
     """Join a signal with the annotation file beside it."""
     native = float(header.fs)
-    marks = wfdb_files.marks(path, native)
-    duration = (header.sig_len or 0) / native
-    end = duration or (float(marks.time[-1]) if len(marks) else 0.0)
+    return _assemble(
+        path.name, wfdb_files.marks(path, native), database, native, (header.sig_len or 0) / native, fs, part
+    )
+
+
+def _assemble(name: str, marks: Any, database: str, native: float, duration: float, fs: float, part: Any) -> Record:
+    end = duration or float(max([0, *marks.time[-1:]]))
     is_beat = wfdb_files.by_symbol(marks.symbol, dict.fromkeys(BEAT_SYMBOLS, True), other=False)
     changes = marks[wfdb_files.by_symbol(marks.symbol, {"+": True}, other=False)]
     changes = changes[np.char.startswith(changes.aux, "(")]
     onset = changes.time
     offset = np.append(onset[1:], end) if len(onset) else onset
-    labels = np.char.lstrip(changes.aux, "(")
     return Record(
-        signal=part.signal,
-        fs=float(fs),
-        lead=part.lead,
+        part.signal, float(fs), part.lead,
         beats=wfdb_files.table(time=marks.time[is_beat], symbol=marks.symbol[is_beat]),
-        rhythms=wfdb_files.table(start=onset, stop=np.maximum(onset, offset), label=labels),
-        name=path.name,
-        database=database,
-        start=part.start,
-        duration=end,
-        native_fs=native,
-        marks=marks,
-        missing=part.missing,
-    )
+        rhythms=wfdb_files.table(start=onset, stop=np.maximum(onset, offset), label=np.char.lstrip(changes.aux, "(")),
+        name=name, database=database, start=part.start, duration=end, native_fs=native, marks=marks, missing=part.missing,
+    )  # fmt: skip

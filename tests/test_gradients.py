@@ -278,4 +278,4 @@ def test_errors(linear, x, one_line, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(DataError) as caught:
         captum()
-    one_line(caught, "captum", "pip install 'ecglib[book]'")
+    one_line(caught, "captum", "pip install captum")

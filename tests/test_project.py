@@ -189,6 +189,7 @@ models.MurugesanGAP.lstm_features(self, x)
 book.run(chapter, out)
 book.stage()
 book.build()
+book.sweep(file)
 """.strip().splitlines()
 
 FIELDS = {
