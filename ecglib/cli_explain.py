@@ -24,6 +24,10 @@ def explain(
     start: Annotated[float, typer.Option(min=0, help="First second that is explained.")] = 0.0,
     stop: Annotated[float | None, typer.Option(help="Second at which to stop; the end.")] = None,
     lead: Annotated[str | None, typer.Option(help="Lead to take; MLII, else the first.")] = None,
+    fs: Annotated[float | None, typer.Option(help="Rate of a CSV of yours that does not tell it, Hz.")] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="Unit of a file of yours that does not tell it: mV, uV or V.")
+    ] = None,
     method: Annotated[str, typer.Option(help="How to explain: cam, grad_cam, gradient …")] = "cam",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; a stopped run goes on there. runs/explain-RECORD")
@@ -43,10 +47,11 @@ def explain(
     if stop is not None and stop <= start:
         raise DataError(f"--stop {stop:g} does not lie after --start {start:g}; give a later second")
     where = _named(record, database)
+    own: dict[str, Any] = {"native_fs": fs, "unit": unit}
     network, name, notes, whence = _network(model, *where, root=root)
     out = out or Path("runs") / f"explain-{Path(where[-1]).stem}"
     found = explain_file(
-        *where, model=network, out_dir=out, root=root, start=start, stop=stop, lead=lead, method=method,
+        *where, model=network, out_dir=out, root=root, start=start, stop=stop, lead=lead, method=method, **own,
         resume=not again, progress=sys.stderr.isatty(),
     )  # fmt: skip
     files: list[Any] = [out / "beats.csv"]
@@ -57,8 +62,8 @@ def explain(
         from ecglib.report_html import write_report
 
         part: dict[str, Any] = {"start": start, "stop": stop, "lead": lead}
-        whole = read_record(*where, root=root, **part) if len(where) == 2 else open_record(where[0], **part)
-        files.append(write_report(found, whole, html, model_name=name, notes=notes) or html)
+        whole = read_record(*where, root=root, **part) if len(where) == 2 else open_record(where[0], **part, **own)
+        files.append(write_report(found, whole, html, model_name=name, notes={**notes, "method": method}))
     counts = [found.beats[c][found.beats[c] != ""].value_counts() for c in ("expected", "predicted")]
     typer.echo(f"{len(found.beats)} beats of {found.name}, {found.start:g} to {found.stop:g} s; {whence}")
     for c in (c for c in found.classes if any(c in n for n in counts)):

@@ -43,6 +43,8 @@ def explain_file(
     start: float = 0.0,
     stop: float | None = None,
     lead: str | None = None,
+    native_fs: float | None = None,
+    unit: str | None = None,
     classes: Sequence[str] = CLASSES,
     method: str = "cam",
     target: str | int | None = None,
@@ -63,6 +65,8 @@ def explain_file(
         Where each finished block is kept.  A run that was killed goes on there; one that was finished is read again.
     start, stop, lead
         See `ecglib.records.read_record`.
+    native_fs, unit
+        Of a file that does not tell them, see `ecglib.records.open_record`.
     block_s : float
         Length of a block, s.
     resume : bool
@@ -85,7 +89,10 @@ def explain_file(
     """
     if block_s * FS < WINDOW:
         raise DataError(f"block_s is {block_s:g}; give 2 s or more (600 is a good length)")
-    notes, read, first, end = _open(what, record, root=root, start=start, stop=stop, lead=lead)
+    if record is not None and (native_fs is not None or unit):
+        raise DataError(f"record {record} of {what} tells its rate and unit; leave out native_fs and unit")
+    told = {"native_fs": native_fs, "unit": unit}
+    notes, read, first, end = _open(what, record, root=root, start=start, stop=stop, lead=lead, told=told)
     out = Path(out_dir)
     aim = explain.class_of(target, classes)
     settings = {
@@ -121,7 +128,14 @@ def explain_file(
 
 
 def _open(
-    what: Any, record: str | None, *, root: Any, start: float, stop: float | None, lead: str | None
+    what: Any,
+    record: str | None,
+    *,
+    root: Any,
+    start: float,
+    stop: float | None,
+    lead: str | None,
+    told: dict[str, Any],
 ) -> tuple[Record, Read, int, int]:
     """Annotations of the part, how to read samples of it, and its first sample and the one past its last."""
     if record is not None:
@@ -138,7 +152,7 @@ def _open(
             return notes, lambda a, b: _stretch(path, header, a, b, *samples, lead=lead), samples[0], samples[1]
         whole = read_record(str(what), record, root=root, start=start, stop=stop, lead=lead)
     else:
-        whole = open_record(what, start=start, stop=stop, lead=lead)
+        whole = open_record(what, start=start, stop=stop, lead=lead, **told)
     first = round(whole.start * FS)
     end_sample = first + len(whole.signal)
     return whole, lambda a, b: whole.signal[a - first : b - first], first, end_sample

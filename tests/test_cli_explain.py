@@ -6,6 +6,7 @@ import json
 import sys
 import types
 
+import numpy as np
 import pandas as pd
 import pytest
 import wfdb
@@ -69,7 +70,7 @@ def test_the_report_gets_the_part_that_was_explained(files, tmp_path, monkeypatc
     )
     assert done.exit_code == 0, done.output
     ((explained, record, path, more),) = seen
-    assert more == {"model_name": "net.safetensors", "notes": {}}
+    assert more == {"model_name": "net.safetensors", "notes": {"method": "cam"}}
     assert (record.start, len(record.signal), len(explained.saliency)) == (5.0, 7 * 360, 7 * 360)
     assert path == tmp_path / "r.html"
 
@@ -96,3 +97,17 @@ def test_bad_input(line, named, files, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     filled = line.format(root=root, name=name, net=where / "net.safetensors")
     refused(shell(*filled.split(), cwd=tmp_path), *named)
+
+
+def test_a_table_of_ones_own_with_its_rate_and_unit(files, tmp_path):
+    """A CSV that tells neither; and a report that opens by itself."""
+    signal = np.tile(np.r_[np.zeros(120), np.hanning(30), np.zeros(60)], 18)  # a peak every 0.84 s at 250 Hz
+    np.savetxt(tmp_path / "mine.csv", signal, fmt="%.4f")
+    given = ["--model", str(files[0] / "net.safetensors"), "--fs", "250"]
+    done = shell("explain", "mine.csv", *given, "--unit", "mV", "--html", "report.html", "--out", "run", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "of mine, 0 to 15.12" in done.stdout
+    page = (tmp_path / "report.html").read_text()
+    assert "no diagnosis" in page
+    assert "<script" not in page
+    refused(shell("explain", "mine.csv", *given, "--out", "other", cwd=tmp_path), "unit")
