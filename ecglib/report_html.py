@@ -147,7 +147,7 @@ def _reading(record: Record, beats: pd.DataFrame, notes: dict[str, Any]) -> list
         ("Lead", record.lead),
         ("Rate", f"{record.native_fs:g} Hz in the file, {record.fs:g} Hz for the network"),
         ("Unit", f"{notes.pop('unit', '') or 'as the file tells it'}, shown in mV"),
-        ("Part", f"{record.start:g} s to {stop:.2f} s of {record.duration:g} s"),
+        ("Part", f"{record.start + 0.0:g} s to {stop:.2f} s of {record.duration:g} s"),
         ("Missing samples", f"{record.missing}{', bridged by straight lines' if record.missing else ''}"),
         ("Beats", "found in the signal" if detected else "as annotated in the file"),
     ]
