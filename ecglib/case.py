@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,10 +85,12 @@ def explain(
     votes = _votes(net, x)
     predicted = CLASSES[int(votes.logit.to_numpy().argmax())]
     c = CLASSES.index(predicted)
-    relevance = {
-        "CNN map": attribute("cam", net, x, c)[0].relu().numpy(),
-        "LSTM mask": attribute("mask", net, x, c)[0].numpy(),
-    }
+    with warnings.catch_warnings():  # a mask that deletes nothing shows as an empty band
+        warnings.simplefilter("ignore", UserWarning)
+        relevance = {
+            "CNN map": attribute("cam", net, x, c)[0].relu().numpy(),
+            "LSTM mask": attribute("mask", net, x, c)[0].numpy(),
+        }
     marks = {f"expected for {predicted}": clinic.spans(predicted, anchor=anchor, start=begin, stop=begin + 2 * HALF_S)}
     if source.simulated:
         marks |= _planted(source, name, begin)
