@@ -48,10 +48,9 @@ from unittest import mock
 
 import numpy as np
 import torch
-from reference_maps import expected
 from torch import Tensor, nn
 
-from ecglib import WINDOW, localisation, networks, source
+from ecglib import WINDOW, clinic, localisation, networks, source
 from ecglib import faithfulness as ours
 from ecglib.attribution import attribute
 from ecglib.rescore import BATCH
@@ -268,7 +267,7 @@ def main() -> None:
     maps = explanations(net, x, y)
     floor(net, x, y, maps, rounds)
     try:
-        beside_quantus(net, x, y, maps["x gradient"], expected(windows), rounds)
+        beside_quantus(net, x, y, maps["x gradient"], clinic.truth(windows), rounds)
     except ModuleNotFoundError as missing:
         print(f"\nno Quantus here ({missing}); how to get it stands at the top of {__file__}")
 

@@ -11,9 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from reference_maps import expected
 
-from ecglib import __version__, epochs, models, source
+from ecglib import __version__, clinic, epochs, models, source
 from ecglib.splits import split
 from ecglib.training import TrainConfig, fingerprint
 from ecglib.windows import cut_database
@@ -43,7 +42,7 @@ def main() -> None:
         course = epochs.follow(models.build("compact", seed=0), windows, part, seen, at=AT, config=CONFIG)
         out["splits"][level] = {
             "seen": {"counts": seen.counts().to_dict(), "patients": len(set(seen.patient))},
-            "course": epochs.table(course, seen, expected(seen)).round(4).to_dict("records"),
+            "course": epochs.table(course, seen, clinic.truth(seen)).round(4).to_dict("records"),
             "averages": epochs.averages(course, seen).round(3).to_dict("list"),
             "cpu_s": round(time.process_time() - began, 1),
         }

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecglib import CLASSES, __version__, boundaries, claims, expert_windows, experts, networks, source
+from ecglib import CLASSES, __version__, boundaries, claims, clinic, expert_windows, experts, networks, source
 from ecglib.expert_windows import Delineated
 from ecglib.localisation import chance, mass_accuracy
 from ecglib.records import read_annotations
@@ -99,7 +99,7 @@ def sensitivity(found: source.Source) -> tuple[list[dict], dict]:
     judged = sum(n >= claims.FEW for n in patients.values())
     out = []
     for name, (scale, shift) in VARIATIONS.items():
-        truth = expert_windows.clinic_truth(windows, scale=scale, shift=shift)
+        truth = clinic.truth(windows, scale=scale, shift=shift)
         mass, share = mass_accuracy(cam, truth), chance(truth)
         for claim, values in (("clinic-cam", mass - share), ("clinic-control", mass - mass_accuracy(amplitude, truth))):
             for i, c in enumerate(CLASSES):

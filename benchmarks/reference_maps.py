@@ -16,28 +16,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecglib import CLASSES, FS, WINDOW, __version__, averages, clinic, networks, source
+from ecglib import CLASSES, FS, __version__, averages, clinic, networks, source
 from ecglib.attribution import attribute
-from ecglib.localisation import chance, mass_accuracy, span_mask
+from ecglib.localisation import chance, mass_accuracy
 from ecglib.training import fingerprint
-from ecglib.windows import HALF_S, WindowSet, cut_database
+from ecglib.windows import HALF_S, cut_database
 
 PER_CLASS = 200  # windows of a class, its patients taking turns
 RESULTS = Path(__file__).resolve().parent.parent / "results"
-
-
-def expected(windows: WindowSet) -> np.ndarray:
-    """Samples inside the clinic's spans of the annotated class, (N, 720)."""
-    begin = windows.time - HALF_S
-    return np.stack(
-        [
-            span_mask(
-                clinic.spans(CLASSES[y], anchor=float(a), start=float(b), stop=float(b) + 2 * HALF_S),
-                start=float(b), length=WINDOW, fs=FS,
-            )
-            for y, a, b in zip(windows.y, windows.anchor, begin, strict=True)
-        ]
-    )  # fmt: skip
 
 
 def over_patients(values: np.ndarray, patient: np.ndarray, *, n_boot: int = 2000) -> tuple[float, float, float]:
@@ -60,7 +46,7 @@ def main() -> None:
     if found is None:
         raise SystemExit("MITDB is not on this machine: ecglib fetch mitdb")
     windows = cut_database("mitdb", rule="clean", root=found.root, progress=True).subsample(PER_CLASS, seed=1)
-    truth, share = expected(windows), []
+    truth, share = clinic.truth(windows), []
     out: dict = {
         "what": "reference networks (results/murugesan-gap-mitdb-patient*) on clean MITDB windows, patients held out",
         "windows": {"sha256": fingerprint(windows), "counts": windows.counts().to_dict()},

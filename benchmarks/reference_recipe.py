@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from reference_maps import expected
 
-from ecglib import CLASSES, FS, __version__, mask_sweep, networks, source, sweep_tables
+from ecglib import CLASSES, FS, __version__, clinic, mask_sweep, networks, source, sweep_tables
 from ecglib.localisation import chance, mass_accuracy
 from ecglib.mask_settings import FALLING, SETTINGS
 from ecglib.mask_sweep import Outcome
@@ -98,7 +97,7 @@ def main() -> None:
         "pairs": columns(sweep_tables.agreement({**maps, **others, "random": random[0]}, patient), 3),
         "pairs by class": columns(by_class(maps, windows), 3),
         "chance": {"random maps": DRAWS, "largest mean": round(float(chances.rho.abs().max()), 3)},
-        "mass": columns(masses({**maps, **others}, expected(windows), patient), 3),
+        "mass": columns(masses({**maps, **others}, clinic.truth(windows), patient), 3),
     }  # fmt: skip
     out |= {"cpu_s": round(time.process_time() - spent, 1), "duration_s": round(time.time() - began, 1)}
     text = json.dumps(out, default=int, ensure_ascii=False)

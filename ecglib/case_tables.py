@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ecglib import FS, WINDOW, averages, clinic, networks
-from ecglib.localisation import span_mask
+from ecglib import averages, clinic, networks
 from ecglib.overlap import over_patients
 from ecglib.segments import OTHERS, SEGMENTS, share
-from ecglib.windowset import HALF_S
 
 if TYPE_CHECKING:
     from ecglib.cases import Study
@@ -48,9 +46,7 @@ def expected(found: Study) -> pd.DataFrame:
         Index method; mean, low, high, patients, windows; best, the control with the largest mean; and by how much a method
         exceeds chance and that control: chance_mean, …, best_high.
     """
-    about = zip(found.windows.anchor, found.windows.time - HALF_S, strict=True)
-    inside = np.stack([span_mask(clinic.spans(found.label, anchor=a, start=t, stop=t + 2 * HALF_S), start=t,
-                                 length=WINDOW, fs=FS) for a, t in about])  # fmt: skip
+    inside = clinic.truth(found.windows)
     shares, who = {name: share(r, inside) for name, r in found.methods.items()}, found.windows.patient
     table = pd.DataFrame({name: _over(v, who) for name, v in shares.items()}).T
     best = str(table.loc[list(CONTROLS), "mean"].idxmax())

@@ -7,7 +7,6 @@ the strip aside; where waves lie is the same for every class; an explanation is 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,7 +161,7 @@ def study(
             relevance["CNN map"] = attribute("cam", net, x, c)[0].relu().numpy()
             relevance["LSTM mask"] = attribute("mask", net, x, c)[0].numpy()
         relevance["LSTM mask, deck's recipe"] = attribute("mask_deck", net, x, c)[0].numpy()
-        for own, index in _networks(source, drawn, level):
+        for own, index in networks.by_network(source, drawn, level=level):
             part = torch.from_numpy(drawn.x[index])
             maps[index] = upsample(class_activation_map(own, part)).numpy()
             masks[index], logits[index] = attribute("mask", own, part, c).numpy(), predict(own, drawn.x[index])
@@ -216,13 +215,6 @@ def _paths(source: Source, level: str) -> list[Path]:
 
 def _held_out(source: Source, level: str) -> list[str]:
     return sorted({p for path in _paths(source, level) for p in models.metadata(path).get("patients_held_out", [])})
-
-
-def _networks(source: Source, windows: WindowSet, level: str) -> Iterator[tuple[Any, np.ndarray]]:
-    if level == "patient":
-        yield from networks.by_network(source, windows)
-    else:
-        yield networks.network(source, level=level)[0], np.arange(len(windows))
 
 
 def _map_band(values: np.ndarray, name: str) -> dict[str, np.ndarray]:

@@ -10,8 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ecglib import CLASSES
+import numpy as np
+
+from ecglib import CLASSES, FS, WINDOW
 from ecglib.errors import check_name
+from ecglib.localisation import span_mask
+from ecglib.windowset import HALF_S, WindowSet
 
 
 @dataclass(frozen=True)
@@ -104,3 +108,21 @@ def spans(label: str, *, anchor: float, start: float = 0.0, stop: float = float(
     check_name("class", label, CLASSES)
     moved = [(max(start, anchor + a), min(stop, anchor + b)) for a, b, _ in CRITERIA[label].spans]
     return [(a, b) for a, b in moved if a < b]
+
+
+def truth(windows: WindowSet, *, scale: float = 1.0, shift: float = 0.0) -> np.ndarray:
+    """Samples (N, 720), bool, inside the spans of the annotated class of each window, or inside spans with other borders.
+
+    Parameters
+    ----------
+    windows : WindowSet
+    scale : float
+        Of the borders' distances from R.
+    shift : float
+        By which they lie later, s.
+    """
+    out = []
+    for y, start, anchor in zip(windows.y, windows.time - HALF_S, windows.anchor, strict=True):
+        moved = [(anchor + scale * a + shift, anchor + scale * b + shift) for a, b, _ in CRITERIA[CLASSES[y]].spans]
+        out.append(span_mask(moved, start=start, length=WINDOW, fs=FS))
+    return np.array(out)

@@ -18,7 +18,7 @@ from torch import nn
 from ecglib import CLASSES, cam
 from ecglib.evaluation import predict, report
 from ecglib.localisation import chance, mass_accuracy
-from ecglib.overlap import over_patients
+from ecglib.overlap import over_patients, rank_correlation
 from ecglib.splits import Split
 from ecglib.training import TrainConfig, fit
 from ecglib.windowset import WindowSet
@@ -90,7 +90,6 @@ def table(course: Course, seen: WindowSet, truth: np.ndarray) -> pd.DataFrame:
         and final (Spearman's rank correlation with the map of the last epoch).
     """
     rows = []
-    ranks = _standardised(course.maps)
     free = chance(truth)
     for i, epoch in enumerate(course.epochs):
         guess = course.logits[i].argmax(1)
@@ -99,7 +98,7 @@ def table(course: Course, seen: WindowSet, truth: np.ndarray) -> pd.DataFrame:
         values = {
             "accuracy": (guess == seen.y) * 1.0,
             "mass": mass_accuracy(upsampled, truth) - free,
-            "final": (ranks[i] * ranks[-1]).mean(1),
+            "final": rank_correlation(course.maps[i], course.maps[-1]),
         }
         for measure, value in values.items():
             rows.append({"epoch": epoch, "measure": measure, **over_patients(value, seen.patient)})
@@ -146,11 +145,3 @@ def averages(course: Course, seen: WindowSet, *, before: float = 0.4, after: flo
             means = pd.DataFrame(around[i, own]).groupby(seen.patient[own]).mean().mean()
             rows += [(epoch, name, round(t / 360, 4), v) for t, v in zip(offset, means, strict=True)]
     return pd.DataFrame(rows, columns=["epoch", "class", "t", "value"])
-
-
-def _standardised(maps: np.ndarray) -> np.ndarray:
-    """Ranks of each map (E, N, 48) with mean 0 and variance 1, NaN for a constant map."""
-    ranks = pd.DataFrame(maps.reshape(-1, maps.shape[-1])).rank(axis=1).to_numpy()
-    centred = ranks - ranks.mean(1, keepdims=True)
-    spread = centred.std(1, keepdims=True)
-    return np.divide(centred, spread, out=np.full_like(centred, np.nan), where=spread > 0).reshape(maps.shape)

@@ -18,7 +18,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from ecglib import CLASSES, FS, claims, localisation, models, networks, sanity
+from ecglib import CLASSES, FS, claims, localisation, models, networks, overlap, sanity
 from ecglib.attribution import attribute
 from ecglib.errors import DataError, check_name
 from ecglib.faithfulness import class_score, deletion_curve, insertion_curve
@@ -59,10 +59,7 @@ def assign(source: Source, windows: WindowSet, *, model: str = "", split: str = 
     check_name("split", split, networks.LEVELS)
     if model:
         return [(models.load(model), np.arange(len(windows)))]
-    if split == "patient":
-        return list(networks.by_network(source, windows))
-    path = networks.checkpoint("phantom" if source.simulated else "mitdb", split)
-    return [(models.load(path), np.arange(len(windows)))]
+    return list(networks.by_network(source, windows, level=split))
 
 
 def able(model: nn.Module) -> tuple[str, ...]:
@@ -108,13 +105,8 @@ def over_patients(
     >>> over_patients(np.array([1.0, 3.0, 5.0]), np.array(["a", "a", "b"]))["estimate"]
     3.5
     """
-    means = pd.Series(values).groupby(np.asarray(patient)).mean().dropna().to_numpy()
-    low = high = np.nan
-    if len(means) > 1:
-        tail = 2.5 / together
-        low, high = np.percentile(draws(len(means), n_boot=n_boot, seed=seed) @ means / len(means), [tail, 100 - tail])
-    mean = float(means.mean()) if len(means) else np.nan
-    return {"estimate": mean, "low": float(low), "high": float(high), "patients": len(means)}
+    found = overlap.over_patients(values, patient, together=together, n_boot=n_boot, seed=seed)
+    return {"estimate": found["mean"], **{k: found[k] for k in ("low", "high", "patients")}}
 
 
 def judge(claim: str, found: Mapping[str, np.ndarray], patient: np.ndarray) -> list[dict[str, Any]]:

@@ -1,7 +1,4 @@
-"""Windows around beats whose waves are marked, and what of an explanation lies inside P, QRS and T.
-
-`clinic_truth` moves the borders of `ecglib.clinic`, to see what hangs on them.
-"""
+"""Windows around beats whose waves are marked, and what of an explanation lies inside P, QRS and T."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecglib import CLASSES, FS, WINDOW, clinic, networks, pairing
+from ecglib import FS, WINDOW, networks, pairing
 from ecglib.attribution import attribute
 from ecglib.evaluation import predict
 from ecglib.experts import WAVES
@@ -207,22 +204,3 @@ def picture(found: Delineated, k: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     spans = [(w, t[a], t[b]) for w, pairs in edges.items() for a, b in pairs]
     trace = pd.DataFrame({"t": t[:-1], "mv": found.windows.x[k, 0]})
     return trace.round(3), pd.DataFrame(spans, columns=["wave", "start", "stop"]).round(3)
-
-
-def clinic_truth(windows: WindowSet, *, scale: float = 1.0, shift: float = 0.0) -> np.ndarray:
-    """Samples (N, 720), bool, inside the clinic's spans of the annotated class, with other borders.
-
-    Parameters
-    ----------
-    windows : WindowSet
-    scale : float
-        Of the borders' distances from R.
-    shift : float
-        By which they lie later, s.
-    """
-    out = []
-    for y, start, anchor in zip(windows.y, windows.time - HALF_S, windows.anchor, strict=True):
-        spans = clinic.CRITERIA[CLASSES[y]].spans
-        moved = [(anchor + scale * a + shift, anchor + scale * b + shift) for a, b, _ in spans]
-        out.append(span_mask(moved, start=start, length=WINDOW, fs=FS))
-    return np.array(out)

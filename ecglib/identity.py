@@ -18,11 +18,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ecglib import CLASSES, FS, models, networks
+from ecglib import CLASSES, FS, clinic, models, networks
 from ecglib.cam import class_activation_map, upsample
 from ecglib.errors import DataError
 from ecglib.evaluation import predict
-from ecglib.expert_windows import clinic_truth
 from ecglib.fills import remove
 from ecglib.localisation import mass_accuracy
 from ecglib.modes import evaluating
@@ -189,7 +188,7 @@ def places(windows: WindowSet, found: Mapping[str, Mapping[str, np.ndarray]]) ->
     """Mass in the clinic's spans and within 60 ms of the labelled R, by class and network, and their difference."""
     time = windows.time[:, None] - HALF_S + np.arange(windows.x.shape[-1]) / FS
     truths = {
-        "clinic": clinic_truth(windows),
+        "clinic": clinic.truth(windows),
         "QRS of the labelled beat": np.abs(time - windows.anchor[:, None]) <= _NEAR_R_S,
     }
     rows = []

@@ -108,8 +108,16 @@ def network(
     return models.load(path), {**models.metadata(path), "saw_patient": not strangers, "checkpoint": path.name}
 
 
-def by_network(source: Source, windows: WindowSet) -> Iterator[tuple[torch.nn.Module, np.ndarray]]:
-    """Pair each network trained by patient with the windows that `network` would give it: (network, indices)."""
+def by_network(
+    source: Source, windows: WindowSet, *, level: str = "patient"
+) -> Iterator[tuple[torch.nn.Module, np.ndarray]]:
+    """Pair each network of a level with the windows that `network` would give it: (network, indices).
+
+    Of the level "window" there is one; ``level`` may also be the path of a checkpoint, as for `network`.
+    """
+    if level != "patient":
+        yield network(source, level=level)[0], np.arange(len(windows))
+        return
     paths = checkpoints("phantom" if source.simulated else "mitdb", "patient")
     held = [np.isin(windows.patient, models.metadata(p)["patients_held_out"]) for p in paths]
     taken = np.where(np.any(held, axis=0), np.argmax(held, axis=0), 0)
@@ -135,11 +143,8 @@ def branch_logits(source: Source, windows: WindowSet, *, level: str = "patient")
     By patient each window is shown to the network that never saw its patient; a silenced branch has its mean over the
     windows of the same network.
     """
-    pairs = by_network(source, windows)
-    if level != "patient":
-        pairs = iter([(models.load(checkpoints(source.database, level)[0]), np.arange(len(windows)))])
     out: dict[str, np.ndarray] = {}
-    for net, index in pairs:
+    for net, index in by_network(source, windows, level=level):
         for name, z in branches.conditions(branches.parts(net, windows.x[index])).items():
             out.setdefault(name, np.empty((len(windows), z.shape[1]), np.float32))[index] = z
     return out

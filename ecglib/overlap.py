@@ -109,15 +109,18 @@ def compare(first: Relevance, second: Relevance) -> dict[str, np.ndarray]:
 # Over patients ---------------------------------------------------------------------------------------------------
 
 
-def over_patients(values: np.ndarray, patient: np.ndarray, *, n_boot: int = 2000, seed: int = 0) -> dict[str, float]:
-    """Mean of the patients' means, its 95 % bootstrap interval over patients, and numbers of patients and windows.
+def over_patients(
+    values: np.ndarray, patient: np.ndarray, *, together: int = 1, n_boot: int = 2000, seed: int = 0
+) -> dict[str, float]:
+    """Mean of the patients' means, its bootstrap interval over patients, and numbers of patients and windows.
 
-    Windows without a value (NaN) do not count.  The interval of a single patient is NaN, that of a few is too narrow.
+    The interval has 1 - 0.05 / ``together``, so that as many hold together with 95 % (Bonferroni).  Windows without a
+    value (NaN) do not count.  The interval of a single patient is NaN, that of a few is too narrow.
     """
     means = pd.Series(values).groupby(np.asarray(patient)).mean().dropna().to_numpy()
-    n, low, high = len(means), np.nan, np.nan
+    n, low, high, tail = len(means), np.nan, np.nan, 2.5 / together
     if n > 1:
-        low, high = np.percentile(draws(n, n_boot=n_boot, seed=seed) @ means / n, [2.5, 97.5])
+        low, high = np.percentile(draws(n, n_boot=n_boot, seed=seed) @ means / n, [tail, 100 - tail])
     mean, windows = float(means.mean()) if n else np.nan, int(np.isfinite(values).sum())
     return {"mean": mean, "low": float(low), "high": float(high), "patients": n, "windows": windows}
 

@@ -17,7 +17,7 @@ from ecglib import CLASSES, FS, WINDOW, averages, clinic, models, networks, phan
 from ecglib.attribution import attribute
 from ecglib.cam import class_activation_map, upsample
 from ecglib.errors import DataError, check_name
-from ecglib.localisation import chance, mass_accuracy, span_mask
+from ecglib.localisation import chance, mass_accuracy
 from ecglib.overlap import MEASURES, Relevance, by_step, compare, summary
 from ecglib.source import Source
 from ecglib.windows import HALF_S, WindowSet
@@ -163,17 +163,11 @@ def truth(source: Source, windows: WindowSet, *, kind: str = "expected") -> np.n
     ``kind`` is "expected" or, of the phantom, "planted".
     """
     check_name("truth", kind, ("expected", "planted"))
-    records = np.unique(windows.record if kind == "planted" else [])
-    known = {str(r): phantom.read_truth(str(r), root=source.root) for r in records}
-
-    def one(label: str, record: str, start: float, anchor: float) -> np.ndarray:
-        if kind == "planted":
-            return phantom.evidence_mask(known[record], label=label, start=start)
-        spans = clinic.spans(label, anchor=anchor, start=start, stop=start + 2 * HALF_S)
-        return span_mask(spans, start=start, length=WINDOW, fs=FS)
-
-    of = zip(windows.y, windows.record, windows.time - HALF_S, windows.anchor, strict=True)
-    return np.stack([one(CLASSES[y], str(r), float(t), float(a)) for y, r, t, a in of])
+    if kind == "expected":
+        return clinic.truth(windows)
+    known = {str(r): phantom.read_truth(str(r), root=source.root) for r in np.unique(windows.record)}
+    of = zip(windows.y, windows.record, windows.time - HALF_S, strict=True)
+    return np.stack([phantom.evidence_mask(known[str(r)], label=CLASSES[y], start=float(t)) for y, r, t in of])
 
 
 # Internals -----------------------------------------------------------------------------------------------------

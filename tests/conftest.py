@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecglib import CLASSES, FS, WINDOW, phantom
+from ecglib import CLASSES, FS, WINDOW, models, phantom
 from ecglib.databases import data_root, folder, record_names
 from ecglib.errors import DataError
 from ecglib.records import BEAT_SYMBOLS, Record
@@ -149,6 +149,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def outspoken():
+    """A small network whose LSTM speaks up, so that windows get masks of their own."""
+    model = models.build("murugesan-gap", width=4, seed=1)
+    with torch.no_grad():
+        for p in (model.lstm.weight_ih_l0, model.lstm.weight_ih_l1):
+            p.mul_(3)
+        model.head.weight[:, 8:].mul_(30)
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import wfdb
 
-from ecglib import FS, boundaries, expert_windows, experts, pairing, phantom
+from ecglib import FS, boundaries, clinic, expert_windows, experts, pairing, phantom
 from ecglib.databases import folder
 from ecglib.errors import DataError, UnknownNameError
 from ecglib.records import read_annotations
@@ -165,11 +165,11 @@ def test_intervals(root):
 
 def test_the_clinics_borders_move(make_windows):
     windows = make_windows(["1", "1"], ["RBBB", "PVC"], [10.0, 20.0])
-    plain = expert_windows.clinic_truth(windows)
+    plain = clinic.truth(windows)
     source = Source("mitdb", None, ("1",))
     assert (plain == pairing.truth(source, windows)).all()
-    wide = expert_windows.clinic_truth(windows, scale=1.2)
-    late = expert_windows.clinic_truth(windows, shift=0.02)
+    wide = clinic.truth(windows, scale=1.2)
+    late = clinic.truth(windows, shift=0.02)
     assert np.flatnonzero(plain[0])[[0, -1]].tolist() == [371, 403]  # R + 0.03 to R + 0.12 s
     assert np.flatnonzero(wide[0])[[0, -1]].tolist() == [373, 411]  # R + 0.036 to R + 0.144
     assert np.flatnonzero(late[0])[[0, -1]].tolist() == [378, 410]  # R + 0.05 to R + 0.14
