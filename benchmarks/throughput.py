@@ -1,7 +1,7 @@
 """Windows a second, in training and in prediction, of every network of the registry.
 
     python benchmarks/throughput.py                        # all networks on this machine's CPU, or its GPU
-    python benchmarks/throughput.py --model hannun --batch 128 --json throughput.json
+    python benchmarks/throughput.py --model hannun --batch 128 --json results/throughput.json
 
 In float32 and under bfloat16 autocast, on one thread and on two (a GPU has one row); medians over ``--times`` steps
 after one that is not counted.  A device that does not compute in bfloat16 emulates it, some fifteen times slower than
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=5, help="steps that are counted")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--emulate", action="store_true", help="time bfloat16 also where it is emulated")
-    parser.add_argument("--json", type=Path, help="write the rows here too")
+    parser.add_argument("--json", type=Path, help="write the rows here too, beside those of other machines")
     options = parser.parse_args()
     device = torch.device(options.device)
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
@@ -103,8 +103,10 @@ def main() -> None:
                 print(f"{name:<16}{row['precision']:<10}{threads:>8}{shown[0]:>11}{shown[1]:>12}", flush=True)
                 rows.append(row)
     if options.json:
-        head = {"machine": machine, "torch": torch.__version__, "batch": options.batch, "bf16_native": native}
-        options.json.write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")
+        found = json.loads(options.json.read_text()) if options.json.exists() else []
+        own = {"machine": machine, "torch": torch.__version__, "batch": options.batch, "bf16_native": native, "rows": rows}
+        kept = [m for m in found if m["machine"] != machine]
+        options.json.write_text(json.dumps([*kept, own], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -73,11 +73,12 @@ def parts(model: nn.Module, x: np.ndarray | Tensor, *, batch_size: int = 256) ->
         raise DataError(f"{type(model).__name__} has not two branches under an affine head; take a murugesan network")
     size = 40  # features of the LSTM, the last columns of the head's input
     seen: list[Tensor] = []
+    device = next(model.parameters()).device
     hook = model.head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))  # type: ignore[union-attr]
     try:
         with evaluating(model), torch.inference_mode():
             for batch in torch.as_tensor(x).split(batch_size):
-                model(batch)
+                model(batch.to(device))
             hook.remove()
             joined = torch.cat(seen)
             only_cnn, only_lstm = joined.clone(), joined.clone()
@@ -86,7 +87,7 @@ def parts(model: nn.Module, x: np.ndarray | Tensor, *, batch_size: int = 256) ->
             cnn, lstm = (model.head(half) - bias for half in (only_cnn, only_lstm))  # type: ignore[operator]
     finally:
         hook.remove()
-    return Parts(cnn.numpy(), lstm.numpy(), bias[0].numpy())
+    return Parts(cnn.cpu().numpy(), lstm.cpu().numpy(), bias[0].cpu().numpy())
 
 
 def conditions(split: Parts) -> dict[str, np.ndarray]:
