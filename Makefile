@@ -4,13 +4,27 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: book test lint pairs lock clean
+.PHONY: book pdf picture test lint pairs lock clean
 
 book: $(VENV)/.ready
 	$(BIN)/ecglib book
 
+# The built book as one file for paper, _build/book.pdf; Chromium prints it
+pdf: book
+	$(BIN)/python -m ecglib.pdf
+
 test: $(VENV)/.ready lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Many more damaged files and kills than `make test` has, and others each time: about an hour
+storm: $(VENV)/.ready
+	ECGLIB_STORM=2000 $(BIN)/pytest -n 2 --dist loadfile tests/test_faults.py tests/test_fuzz.py tests/test_safety.py \
+		tests/test_determinism.py tests/test_storm_kill.py tests/test_storm_disk.py
+
+# Lines made wrong, one at a time: do the tests notice?  Half an hour
+mutants: $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check mutmut==3.8.1
+	nice -n 10 $(BIN)/python benchmarks/mutants.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -28,6 +42,10 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 # book/*.md is what people edit; book/*.ipynb is what papermill runs
 pairs: $(VENV)/.ready
 	$(BIN)/ecglib book --pair
+
+# The picture of the README, from a simulated record
+picture: $(VENV)/.ready
+	$(BIN)/python benchmarks/picture.py
 
 # After a change of pyproject.toml: install it into a fresh environment and write down what came
 lock:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it: the processes share two cores
 
 import numpy as np
 import pytest
@@ -15,6 +19,14 @@ from ecglib.databases import data_root, folder, record_names
 from ecglib.errors import DataError
 from ecglib.records import BEAT_SYMBOLS, Record
 from ecglib.windows import WindowSet, cut_database
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order for two processes: the file that builds the book, large files before small ones, who waits for the book."""
+    files = Counter(item.path for item in items)
+    waits = {item.path for item in items if "site" in getattr(item, "fixturenames", ())}
+    first = {path for path in files if path.name == "test_pages.py"}
+    items.sort(key=lambda item: (item.path not in first, item.path in waits, -files[item.path], item.path))
 
 
 def real(name: str, n_records: int) -> Path:
@@ -164,11 +176,12 @@ def outspoken():
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
-    """Headless Chromium, one for all files: playwright allows a single loop in a process."""
+    """Headless Chromium that knows no host but this, one for all files: playwright allows a single loop in a process."""
+    alone = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
     names = ("chromium", "chromium-browser", "google-chrome")
     program = next(filter(None, map(shutil.which, names)), None) or pytest.skip("no Chromium is installed")
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as player:
-        chromium = player.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        chromium = player.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu", alone])
         yield chromium
         chromium.close()

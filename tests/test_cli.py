@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import http.server
+import io
 import os
 import re
 import shlex
 import subprocess
 import sys
 import threading
+import traceback
+import warnings
 from pathlib import Path
 
 import pytest
@@ -45,9 +49,39 @@ record: str = ""
 
 
 def shell(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The program itself, as a process."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("ECGLIB_")} | {"COLUMNS": "200", "NO_COLOR": "1"}
     command = [sys.executable, "-m", "ecglib", *arguments]
     return subprocess.run(command, cwd=cwd, env=kept, capture_output=True, text=True, timeout=60, check=False)
+
+
+def inside(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """What `shell` would find, without a process that must read all libraries anew."""
+    out, errors, status = io.StringIO(), io.StringIO(), 0
+
+    def show(message, category, filename, lineno, file=None, line=None) -> None:
+        errors.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        for name in [k for k in os.environ if k.startswith("ECGLIB_")]:
+            patch.delenv(name)
+        patch.setenv("COLUMNS", "200")
+        patch.setenv("NO_COLOR", "1")
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["ecglib", *arguments])
+        warnings.simplefilter("default")
+        for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", kind)  # as in any process
+        warnings.showwarning = show
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+            try:
+                cli.main()
+            except SystemExit as end:
+                status = end.code or 0
+            except Exception:
+                traceback.print_exc()
+                status = 1
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), errors.getvalue())
 
 
 def refused(done: subprocess.CompletedProcess[str], *named: str) -> None:
@@ -76,7 +110,7 @@ def test_commands():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_an_example(name, tmp_path):
-    done = shell(name, "--help", cwd=tmp_path)
+    done = inside(name, "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stderr == ""
     assert f"Example: ecglib {name}" in done.stdout
@@ -135,7 +169,7 @@ def test_alone_it_shows_its_help(tmp_path):
 )
 def test_bad_input(line, named, project):
     (project / "file").write_text("not a folder")
-    refused(shell(*line.split(), cwd=project), *named)
+    refused(inside(*line.split(), cwd=project), *named)
     assert [p for p in project.rglob("*") if p.suffix == ".ipynb" or "runs" in p.parts] == []
 
 

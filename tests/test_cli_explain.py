@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import wfdb
-from test_cli import refused, shell
+from test_cli import inside, refused, shell
 from typer.testing import CliRunner
 
 from ecglib import cli, models
@@ -41,7 +41,7 @@ def test_a_record_of_a_database(files, tmp_path):
         record.beats.time.tolist(), rel=1e-5
     )
     assert len(wfdb.rdann(str(tmp_path / "out" / name), "ecglib").sample) >= len(record.beats)
-    again = shell("explain", name, "--database", "phantom", *given, "--out", "out", cwd=tmp_path)
+    again = inside("explain", name, "--database", "phantom", *given, "--out", "out", cwd=tmp_path)
     assert again.stdout == done.stdout  # and it is the same record
 
 
@@ -50,7 +50,7 @@ def test_a_file_of_ones_own(files, tmp_path):
     path = folder("phantom", root) / f"{name}.hea"
     given = ["--model", str(where / "net.safetensors"), "--stop", "20"]
     for named in (str(path), str(path.with_suffix(""))):
-        done = shell("explain", named, *given, cwd=tmp_path)
+        done = inside("explain", named, *given, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         settings = json.loads((tmp_path / "runs" / f"explain-{name}" / "explain.json").read_text())
         assert (settings["record"], settings["database"], settings["end"]) == (name, "", 7200)
@@ -96,7 +96,7 @@ def test_bad_input(line, named, files, tmp_path):
     where, root, name = files
     (tmp_path / "file").write_text("not a folder")
     filled = line.format(root=root, name=name, net=where / "net.safetensors")
-    refused(shell(*filled.split(), cwd=tmp_path), *named)
+    refused(inside(*filled.split(), cwd=tmp_path), *named)
 
 
 def test_a_table_of_ones_own_with_its_rate_and_unit(files, tmp_path):
@@ -104,10 +104,10 @@ def test_a_table_of_ones_own_with_its_rate_and_unit(files, tmp_path):
     signal = np.tile(np.r_[np.zeros(120), np.hanning(30), np.zeros(60)], 18)  # a peak every 0.84 s at 250 Hz
     np.savetxt(tmp_path / "mine.csv", signal, fmt="%.4f")
     given = ["--model", str(files[0] / "net.safetensors"), "--fs", "250"]
-    done = shell("explain", "mine.csv", *given, "--unit", "mV", "--html", "report.html", "--out", "run", cwd=tmp_path)
+    done = inside("explain", "mine.csv", *given, "--unit", "mV", "--html", "report.html", "--out", "run", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "of mine, 0 to 15.12" in done.stdout
     page = (tmp_path / "report.html").read_text()
     assert "no diagnosis" in page
     assert "<script" not in page
-    refused(shell("explain", "mine.csv", *given, "--out", "other", cwd=tmp_path), "unit")
+    refused(inside("explain", "mine.csv", *given, "--out", "other", cwd=tmp_path), "unit")

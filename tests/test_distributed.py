@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_training import half, stop_after, toy
 from torch import nn
 
-from ecglib import distributed, models
+from ecglib import distributed, models, run_state, training
 from ecglib.errors import DataError
 from ecglib.recipes import TrainConfig
 from ecglib.training import fit
@@ -47,39 +49,105 @@ def network(kind, seed):
     return Plain() if kind == "plain" else models.build("murugesan-gap", width=4, dropout=0.3, seed=seed)
 
 
+def work(out, kind, config, *, grouped=False):
+    """What each of the two processes does: train, and write down its weights; nothing else comes from the second."""
+    torch.set_num_threads(1)
+    if grouped:
+        torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank() if grouped else int(os.environ["RANK"])
+    if rank:
+
+        def refuse(*_):
+            raise AssertionError("process 1 writes")
+
+        run_state.write = training.write_atomically = refuse
+    run = fit(network(kind, seed=rank), toy(), half(toy()), config=CONFIGS[config], run_dir=out, progress=False)
+    save_file(run.model.state_dict(), f"{out}/rank{rank}.safetensors")
+    assert run.record["processes"] == 2
+    assert torch.distributed.is_initialized() == grouped
+
+
 WORKER = """
-import os, sys
+import sys
 sys.path.insert(0, sys.argv[1])
-import torch
-from safetensors.torch import save_file
-from ecglib import run_state, training
-from test_distributed import CONFIGS, network
-from test_training import half, toy
-torch.set_num_threads(1)
-rank = int(os.environ["RANK"])
-if rank:
-    def refuse(*_):
-        raise AssertionError("process 1 writes")
-    run_state.write = training.write_atomically = refuse
-kind, config, out = sys.argv[2:]
-run = training.fit(network(kind, seed=rank), toy(), half(toy()), config=CONFIGS[config], run_dir=out, progress=False)
-save_file(run.model.state_dict(), f"{out}/rank{rank}.safetensors")
-assert run.record["processes"] == 2
-assert not torch.distributed.is_initialized()
+from test_distributed import work
+work(*sys.argv[2:])
+"""
+
+# torchrun's variables without torchrun: two processes a job, forked from one that has read all libraries
+FORKED = """
+import json, os, sys, traceback
+sys.path.insert(0, sys.argv[1])
+from test_distributed import work
+for job in map(json.loads, sys.argv[2:]):
+    children = []
+    for rank in "01":
+        children.append(os.fork())
+        if not children[-1]:
+            os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", **job.pop("meet")}
+            try:
+                work(**job)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+    if [os.waitpid(child, 0)[1] for child in children] != [0, 0]:
+        sys.exit(1)
 """
 
 
-def launch(tmp_path, kind, config, *, worker=WORKER):
-    """Train in two processes by torchrun; weights of each."""
-    script = tmp_path / "worker.py"
-    script.write_text(worker)
-    out = tmp_path / "run"
-    code = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    code += [str(Path(__file__).parent), kind, config, str(out)]
+def run(*code):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(code, capture_output=True, text=True, env=environment, timeout=300)
+    done = subprocess.run([sys.executable, *code], capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def ends(out):
+    """Weights of either process."""
     return [load_file(out / f"rank{k}.safetensors") for k in (0, 1)]
+
+
+def free_port():
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return str(door.getsockname()[1])
+
+
+JOBS = {
+    "sgd": {"kind": "plain", "config": "sgd"},
+    "stopped": {"kind": "plain", "config": "adamw"},
+    "normalised": {"kind": "murugesan-gap", "config": "adamw"},
+    "grouped": {"kind": "plain", "config": "adamw", "grouped": True},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder of each job, trained by two processes; one of them had been stopped when a single one was at it."""
+    where, windows = tmp_path_factory.mktemp("jobs"), toy()
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            fit(
+                network("plain", 0), windows, half(windows), config=CONFIGS["adamw"], run_dir=where / "stopped",
+                progress=False,
+            )  # fmt: skip
+    meet = [{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()} for _ in JOBS]
+    jobs = [
+        json.dumps({"out": str(where / n), "meet": m} | job) for m, (n, job) in zip(meet, JOBS.items(), strict=True)
+    ]
+    run("-c", FORKED, str(Path(__file__).parent), *jobs)
+    return {name: where / name for name in JOBS}
+
+
+@pytest.fixture(scope="module")
+def by_torchrun(tmp_path_factory):
+    """Folder of a job that torchrun started."""
+    where = tmp_path_factory.mktemp("torchrun")
+    (where / "worker.py").write_text(WORKER)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(where / "worker.py")]
+    run(*launch, str(Path(__file__).parent), str(where / "run"), "plain", "adamw")
+    return where / "run"
 
 
 def differences(a, b):
@@ -89,8 +157,9 @@ def differences(a, b):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
-def test_two_processes_with_half_the_batch_are_one_with_the_whole(tmp_path, config):
-    first, second = launch(tmp_path, "plain", config)
+def test_two_processes_with_half_the_batch_are_one_with_the_whole(tmp_path, config, request):
+    out = request.getfixturevalue("by_torchrun") if config == "adamw" else request.getfixturevalue("trained")[config]
+    first, second = ends(out)
     assert differences(first, second) == 0
     alone = fit(
         network("plain", 0), toy(), half(toy()), config=CONFIGS[config], run_dir=tmp_path / "alone", progress=False
@@ -98,9 +167,7 @@ def test_two_processes_with_half_the_batch_are_one_with_the_whole(tmp_path, conf
     assert differences(first, alone.model.state_dict()) < 1e-5
     assert differences(alone.model.state_dict(), network("plain", 0).state_dict()) > 1e-2  # it has moved
     # and the finished run of the two is one that a single process can load
-    loaded = fit(
-        network("plain", 0), toy(), half(toy()), config=CONFIGS[config], run_dir=tmp_path / "run", progress=False
-    )
+    loaded = fit(network("plain", 0), toy(), half(toy()), config=CONFIGS[config], run_dir=out, progress=False)
     assert differences(first, loaded.model.state_dict()) == 0
     for row, other in zip(loaded.history, alone.history, strict=True):
         assert row == pytest.approx(other, abs=1e-5)
@@ -108,42 +175,34 @@ def test_two_processes_with_half_the_batch_are_one_with_the_whole(tmp_path, conf
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_where_one_was_stopped(tmp_path, monkeypatch):
-    config, windows = CONFIGS["adamw"], toy()
-    with monkeypatch.context() as patch:
-        stop_after(2, patch)
-        with pytest.raises(KeyboardInterrupt):
-            fit(network("plain", 0), windows, half(windows), config=config, run_dir=tmp_path / "run", progress=False)
-    first, second = launch(tmp_path, "plain", "adamw")
+def test_two_processes_go_on_where_one_was_stopped(tmp_path, trained):
+    config, windows, out = CONFIGS["adamw"], toy(), trained["stopped"]
+    first, second = ends(out)
     assert differences(first, second) == 0
     alone = fit(network("plain", 0), windows, half(windows), config=config, run_dir=tmp_path / "alone", progress=False)
     assert differences(first, alone.model.state_dict()) < 1e-5
-    run = fit(network("plain", 0), windows, half(windows), config=config, run_dir=tmp_path / "run", progress=False)
+    run = fit(network("plain", 0), windows, half(windows), config=config, run_dir=out, progress=False)
     assert (run.record["processes"], [m["processes"] for m in run.record["earlier_machines"]]) == (2, [1])
 
 
 @pytest.mark.slow
-def test_batch_normalisation_differs_and_both_processes_agree(tmp_path):
-    first, second = launch(tmp_path, "murugesan-gap", "adamw")
+def test_batch_normalisation_differs_and_both_processes_agree(tmp_path, trained):
+    out = trained["normalised"]
+    first, second = ends(out)
     assert differences(first, second) == 0  # running averages too
     alone = fit(
         network("murugesan-gap", 0), toy(), half(toy()), config=CONFIGS["adamw"], run_dir=tmp_path / "a", progress=False
     )
     assert differences(first, alone.model.state_dict()) > 1e-3
-    run = fit(
-        network("murugesan-gap", 5), toy(), half(toy()), config=CONFIGS["adamw"], run_dir=tmp_path / "run",
-        progress=False,
-    )  # fmt: skip
+    run = fit(network("murugesan-gap", 5), toy(), half(toy()), config=CONFIGS["adamw"], run_dir=out, progress=False)
     losses = [row["loss"] for row in run.history]
     assert losses[-1] < 0.8 * losses[0]
     assert sorted(p.name for p in run.run_dir.iterdir() if "rank" not in p.name) == ["run.json", "state.safetensors"]
 
 
 @pytest.mark.slow
-def test_a_group_that_is_there_already_is_used_and_left(tmp_path):
-    worker = WORKER.replace('rank = int(os.environ["RANK"])', 'torch.distributed.init_process_group("gloo"); rank = '
-                            "torch.distributed.get_rank()").replace("assert not", "assert")  # fmt: skip
-    first, second = launch(tmp_path, "plain", "adamw", worker=worker)
+def test_a_group_that_is_there_already_is_used_and_left(trained):
+    first, second = ends(trained["grouped"])
     assert differences(first, second) == 0
 
 

@@ -220,7 +220,7 @@ def collections(draw):
     return draw(st.lists(row, min_size=12, max_size=60))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(rows=collections(), level=st.sampled_from(["block", "patient"]), folds=st.sampled_from([None, 2, 3, 5]),
        seed=st.integers(0, 9))  # fmt: skip
 def test_nothing_crosses_in_any_collection(make_windows, rows, level, folds, seed):

@@ -2,16 +2,14 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -179,20 +177,26 @@ def test_no_epoch_repeats_the_dropout_of_another(tmp_path):
 # It resumes
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[2])
-from test_training import QUICK, fit, half, small, toy, training
-inner, steps = training.recipes.rate, []
-def rate(*arguments):
-    steps.append(arguments)
-    if len(steps) == 6:  # two epochs of two steps are done, and one step of the third
-        os.kill(os.getpid(), signal.SIGKILL)
-    return inner(*arguments)
-training.recipes.rate = rate
-training.torch.set_num_threads(1)
-fit(small(), toy(), half(toy()), config=QUICK, run_dir=sys.argv[1], progress=False)
-"""
+@pytest.fixture(scope="module")
+def forked():
+    """Processes to be killed, forked from one that has read the libraries once for all of them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ecglib.training", "ecglib.models"])
+    return context
+
+
+def killed_in_the_third_epoch(out):
+    inner, steps = training.recipes.rate, []
+
+    def rate(*arguments):
+        steps.append(arguments)
+        if len(steps) == 6:  # two epochs of two steps are done, and one step of the third
+            os.kill(os.getpid(), signal.SIGKILL)
+        return inner(*arguments)
+
+    training.recipes.rate = rate
+    torch.set_num_threads(1)
+    fit(small(), toy(), half(toy()), config=QUICK, run_dir=out, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -215,10 +219,11 @@ def stop_after(epochs, monkeypatch):
     monkeypatch.setattr(training, "batches", batches)
 
 
-def test_killed_and_resumed(tmp_path, straight):
-    code = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent)]
-    done = subprocess.run(code, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+def test_killed_and_resumed(tmp_path, straight, forked):
+    victim = forked.Process(target=killed_in_the_third_epoch, args=(tmp_path,))
+    victim.start()
+    victim.join(300)
+    assert victim.exitcode == -signal.SIGKILL
     assert not (tmp_path / "run.json").exists()
     with safe_open(tmp_path / "state.safetensors", framework="pt") as file:
         assert len(json.loads(file.metadata()["state"])["history"]) == 2
@@ -231,30 +236,29 @@ def test_killed_and_resumed(tmp_path, straight):
 
 LONG = replace(QUICK, epochs=24, validation=0.3)  # some seconds
 
-KILLED_ANYWHERE = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from test_training import LONG, fit, half, small, toy, training
-inner = training.batches
-training.batches = lambda *a: print("begins", flush=True) or inner(*a)
-training.torch.set_num_threads(1)
-fit(small(), toy(), half(toy()), config=LONG, run_dir=sys.argv[1], progress=False)
-"""
+
+def killed_anywhere(out, told):
+    inner = training.batches
+    training.batches = lambda *a: told.send_bytes(b"begins") or inner(*a)
+    torch.set_num_threads(1)
+    fit(small(), toy(), half(toy()), config=LONG, run_dir=out, progress=False)
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(tmp_path):
+def test_killed_at_random_moments(tmp_path, forked):
     """Killed with signal 9 wherever it happens to be, also while it writes, again and again."""
     once = fit(small(), toy(), half(toy()), config=LONG, run_dir=tmp_path / "once", progress=False)
-    code = [sys.executable, "-c", KILLED_ANYWHERE, str(tmp_path / "killed"), str(Path(__file__).parent)]
     rng, kills, epochs = np.random.default_rng(), 0, []
     for _ in range(4):
-        run = subprocess.Popen(code, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
-        assert run.stdout.readline() == b"begins\n"
+        ear, told = forked.Pipe(duplex=False)
+        run = forked.Process(target=killed_anywhere, args=(tmp_path / "killed", told))
+        run.start()
+        told.close()
+        assert ear.recv_bytes() == b"begins"
         time.sleep(rng.uniform(0, 0.15) * once.record["duration_s"])
         run.kill()
-        run.stdout.close()
-        kills += run.wait() == -signal.SIGKILL
+        run.join()
+        kills += run.exitcode == -signal.SIGKILL
         if (tmp_path / "killed" / "state.safetensors").exists():
             with safe_open(tmp_path / "killed" / "state.safetensors", framework="pt") as file:
                 epochs.append(len(json.loads(file.metadata()["state"])["history"]))
