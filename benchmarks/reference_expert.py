@@ -17,12 +17,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecglib import CLASSES, __version__, boundaries, claims, clinic, expert_windows, experts, networks, source
+from ecglib import CLASSES, __version__, boundaries, claims, clinic, evidence, expert_windows, experts, networks, source
 from ecglib.expert_windows import Delineated
 from ecglib.localisation import chance, mass_accuracy
 from ecglib.records import read_annotations
 from ecglib.rules import label as label_by
-from ecglib.scores import draws
 from ecglib.training import fingerprint
 from ecglib.windows import cut_database
 
@@ -40,17 +39,11 @@ def rows(table: pd.DataFrame, digits: int = 4) -> list[dict]:
     return [{k: round(v, digits) if isinstance(v, float) else v for k, v in row.items()} for row in plain]
 
 
-def judge(claim: str, of: str, values: np.ndarray, patient: np.ndarray, *, classes: int = 1) -> dict[str, Any]:
-    """Estimate, interval over patients at 1 - 0.05 / classes, and verdict."""
-    means = pd.Series(values).groupby(patient).mean().dropna().to_numpy()
-    n, tail = len(means), 2.5 / classes
-    low, high = np.nan, np.nan
-    if n > 1:
-        low, high = np.percentile(draws(n, n_boot=10000, seed=0) @ means / n, [tail, 100 - tail])
-    estimate = float(means.mean()) if n else np.nan
-    verdict = claims.verdict(claim, estimate, low, high, patients=n)
-    return {"claim": claim, "of": of, "estimate": estimate, "low": float(low), "high": float(high), "patients": n,
-            "verdict": verdict, "expected": claims.expectation(claim, of)}  # fmt: skip
+def judge(claim: str, of: str, values: np.ndarray, patient: np.ndarray, *, together: int = 1) -> dict[str, Any]:
+    """Estimate, interval over patients at 1 - 0.05 / together, and verdict."""
+    found = evidence.over_patients(values, patient, together=together)
+    verdict = claims.verdict(claim, **found)
+    return {"claim": claim, "of": of, **found, "verdict": verdict, "expected": claims.expectation(claim, of)}
 
 
 def drawn(found: Delineated) -> tuple[Delineated, np.ndarray]:
@@ -95,8 +88,8 @@ def sensitivity(found: source.Source) -> tuple[list[dict], dict]:
     windows = cut_database("mitdb", rule="clean", root=found.root).subsample(PER_CLASS, seed=1)
     cam = networks.relevance(found, windows, method="cam")
     amplitude = networks.relevance(found, windows, method="amplitude")
-    patients = {c: len(set(windows.patient[windows.y == i])) for i, c in enumerate(CLASSES)}
-    judged = sum(n >= claims.FEW for n in patients.values())
+    there = [c for i, c in enumerate(CLASSES) if (windows.y == i).any()]
+    together = {claim: len(claims.family(claim, there)) for claim in ("clinic-cam", "clinic-control")}
     out = []
     for name, (scale, shift) in VARIATIONS.items():
         truth = clinic.truth(windows, scale=scale, shift=shift)
@@ -104,9 +97,9 @@ def sensitivity(found: source.Source) -> tuple[list[dict], dict]:
         for claim, values in (("clinic-cam", mass - share), ("clinic-control", mass - mass_accuracy(amplitude, truth))):
             for i, c in enumerate(CLASSES):
                 use = windows.y == i
-                row = judge(claim, c, values[use], windows.patient[use], classes=judged)
+                row = judge(claim, c, values[use], windows.patient[use], together=together[claim])
                 out.append(row | {"variation": name, "chance": float(share[use].mean())})
-    return out, {"sha256": fingerprint(windows), "counts": windows.counts().to_dict(), "classes_judged": judged}
+    return out, {"sha256": fingerprint(windows), "counts": windows.counts().to_dict(), "together": together}
 
 
 def main() -> None:

@@ -103,11 +103,11 @@ def train_one(run: dict[str, Any], windows: WindowSet, work: Path) -> dict[str, 
     }
 
 
-def train(work: Path, budget: str, names: list[str], until: float, workers: int) -> None:
-    """Train what is missing of some networks; no run begins after the time ``until``."""
+def train(work: Path, budget: str, names: list[str], levels: list[str], until: float, workers: int) -> None:
+    """Train what is missing of some networks and levels; no run begins after the time ``until``."""
     known = {name_of(r) for r in committed()["runs"]}
     missing = [r for r in grid(budget) if name_of(r) not in known and not (work / f"{name_of(r)}.json").exists()]
-    todo = [r for r in missing if r["model"] in names]
+    todo = [r for r in missing if r["model"] in names and r["level"] in levels]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare) as pool:
         for _ in as_completed(pool.submit(_work, run, work, until) for run in todo):
             pass
@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("_build/grid"))
     parser.add_argument("--budget", choices=list(BUDGETS), default="long" if torch.cuda.is_available() else "short")
     parser.add_argument("--model", action="append", choices=list(MODELS), help="only this one; can be given again")
+    parser.add_argument("--level", action="append", choices=list(LEVELS), help="likewise")
     parser.add_argument("--seconds", type=float, default=1e9, help="after which no new run is begun")
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
@@ -188,7 +189,8 @@ def main() -> None:
         windows.save(arguments.work / f"windows-{RULE}.npz")
     elif arguments.step == "train":
         until = time.time() + arguments.seconds
-        train(arguments.work, arguments.budget, arguments.model or list(MODELS), until, arguments.workers)
+        names, levels = arguments.model or list(MODELS), arguments.level or list(LEVELS)
+        train(arguments.work, arguments.budget, names, levels, until, arguments.workers)
     else:
         collect(arguments.work)
 

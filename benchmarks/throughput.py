@@ -104,7 +104,13 @@ def main() -> None:
                 rows.append(row)
     if options.json:
         found = json.loads(options.json.read_text()) if options.json.exists() else []
-        own = {"machine": machine, "torch": torch.__version__, "batch": options.batch, "bf16_native": native, "rows": rows}
+        own = {
+            "machine": machine,
+            "torch": torch.__version__,
+            "batch": options.batch,
+            "bf16_native": native,
+            "rows": rows,
+        }
         kept = [m for m in found if m["machine"] != machine]
         options.json.write_text(json.dumps([*kept, own], indent=1) + "\n")
 

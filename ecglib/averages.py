@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ecglib import CLASSES, FS, WINDOW
+from ecglib import FS, WINDOW
 from ecglib.errors import DataError
 from ecglib.windows import HALF_S, WindowSet
 
@@ -56,7 +56,7 @@ def by_class(windows: WindowSet, values: np.ndarray, *, least_patients: int = 1)
     around, patient = aligned(windows, values), windows.patient
     time = np.arange(around.shape[1]) / FS - REACH_S
     tables = []
-    for c, label in enumerate(CLASSES):
+    for c, label in enumerate(windows.classes):
         people = np.unique(patient[windows.y == c])
         if len(people) < max(1, least_patients):
             continue
@@ -102,7 +102,7 @@ def percentiles(windows: WindowSet, values: np.ndarray, *, least_patients: int =
     around, patient = aligned(windows, values), windows.patient
     time = np.arange(around.shape[1]) / FS - REACH_S
     tables = []
-    for c, label in enumerate(CLASSES):
+    for c, label in enumerate(windows.classes):
         own = np.flatnonzero(windows.y == c)
         people, inverse, count = np.unique(patient[own], return_inverse=True, return_counts=True)
         if len(people) < max(1, least_patients):

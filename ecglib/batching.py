@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import TqdmWarning
 
 from ecglib.cam import class_index
 from ecglib.errors import DataError, check_name
@@ -15,6 +17,7 @@ from ecglib.modes import differentiable_rnn
 
 SCORES = ("logit", "probability")  #: what is explained of a class
 AT_ONCE = 32  #: windows that pass the network at once: more would be no faster, and each takes megabytes of activations
+AT_ONCE_GPU = 512  #: on a GPU, where it is the number of calls that takes time
 
 Forward = Callable[[Tensor], Tensor]  # windows (n, 1, T) -> scores of the classes (n, n_classes)
 Target = int | Tensor  # one class for all windows, or one for each
@@ -42,8 +45,13 @@ def by_part(
 
     with differentiable_rnn(model), torch.enable_grad():
         index = class_index(target, x, forward(x[:1]).shape[1])
-        pieces = zip(*(t.split(AT_ONCE) for t in (x, index, *also)), strict=True)
+        pieces = zip(*(t.split(at_once(x)) for t in (x, index, *also)), strict=True)
         return torch.cat([run(forward, *(t.detach() for t in piece)).detach() for piece in pieces])[:, 0].to(x.dtype)
+
+
+def at_once(x: Tensor) -> int:
+    """Windows that pass a network at once on the device of x."""
+    return AT_ONCE if x.device.type == "cpu" else AT_ONCE_GPU
 
 
 def resting(baseline: Baseline, x: Tensor) -> Tensor:
@@ -67,7 +75,9 @@ def same_dtype(model: nn.Module, x: Tensor) -> nn.Module:
 def captum() -> Any:
     """``captum.attr``, imported when it is first needed: it takes seconds, and cam and masks do without."""
     try:
-        import captum.attr
+        with warnings.catch_warnings():  # of tqdm.auto in a notebook without widgets: captum's bar is not shown anyway
+            warnings.simplefilter("ignore", TqdmWarning)
+            import captum.attr
     except ImportError as error:
         raise DataError("this method needs captum, which is not installed: pip install captum") from error
     return captum.attr

@@ -93,7 +93,7 @@ def execute(pages: Iterable[Path], *, data: str, jobs: int, progress: bool) -> d
 
     def one(page: Path) -> tuple[str, float]:
         target, key = done / f"{page.stem}.ipynb", _key(page, data)
-        if target.is_file() and json.loads(target.read_text())["metadata"].get(_KEY) == key:
+        if _key_of(target) == key:
             return page.stem, 0.0
         began = time.perf_counter()
         run(page, target, progress=False)
@@ -195,6 +195,14 @@ def _executed(root: Path | None = None) -> Path:
     return (root or source.project_root()) / "_build" / "executed"
 
 
+def _key_of(target: Path) -> str | None:
+    """Key of an executed chapter; none if it is not there, or damaged and to be run again."""
+    try:
+        return json.loads(target.read_text())["metadata"][_KEY]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def _key(page: Path, data: str) -> str:
     """Hash of all that a chapter's outputs depend on: text, package, committed results, records, networks.
 
@@ -216,11 +224,12 @@ def _html(root: Path, staged: Path, *, progress: bool) -> Path:
     """Call jupyter-book, nitpicky and with warnings as errors; its talk goes to a log and is shown if it fails."""
     html = root / "_build" / "html"
     log = root / "_build" / "html.log"
-    start = "from jupyter_book.cli.main import main; main()"  # jupyter_book has no __main__
+    start = "from ecglib import sweep_run; from jupyter_book.cli.main import main; sweep_run.ends_with_parent(); main()"
     command = [sys.executable, "-c", start, "build", str(staged), "-n", "-W", "--keep-going"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with (
         log.open("w") as file,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as sphinx,
+        subprocess.Popen(command, text=True, **pipes) as sphinx,
         tqdm(total=200, desc="HTML", bar_format="{l_bar}{bar}| {elapsed}", disable=not progress) as bar,
     ):
         for line in sphinx.stdout or ():
@@ -232,6 +241,12 @@ def _html(root: Path, staged: Path, *, progress: bool) -> Path:
     if sphinx.returncode:
         telling = [line for line in log.read_text().splitlines() if re.search("WARNING|ERROR|Error", line)]
         raise EcglibError(f"jupyter-book failed: {(telling or ['see the log'])[0]} (all of it: {log})")
-    shutil.rmtree(html, ignore_errors=True)  # or pages that are gone from the contents would stay
-    shutil.copytree(staged / "_build" / "html", html)
+    fresh, old = html.with_name("html.part"), html.with_name("html.old")
+    for left in (fresh, old):  # by a build that was killed here
+        shutil.rmtree(left, ignore_errors=True)
+    shutil.copytree(staged / "_build" / "html", fresh)
+    if html.is_dir():  # pages that are gone from the contents go with it
+        html.rename(old)
+    fresh.rename(html)
+    shutil.rmtree(old, ignore_errors=True)
     return html / "book" / "index.html"

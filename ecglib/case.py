@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 
 from ecglib import CLASSES, FS, WINDOW, clinic, networks
 from ecglib.attribution import attribute
+from ecglib.collapsed import collapse_expected
 from ecglib.localisation import chance, mass_accuracy, span_mask
 from ecglib.records import Record, read_record
 from ecglib.source import Source, example
@@ -85,8 +85,7 @@ def explain(
     votes = _votes(net, x)
     predicted = CLASSES[int(votes.logit.to_numpy().argmax())]
     c = CLASSES.index(predicted)
-    with warnings.catch_warnings():  # a mask that deletes nothing shows as an empty band
-        warnings.simplefilter("ignore", UserWarning)
+    with collapse_expected():  # a mask that deletes nothing shows as an empty band
         relevance = {
             "CNN map": attribute("cam", net, x, c)[0].relu().numpy(),
             "LSTM mask": attribute("mask", net, x, c)[0].numpy(),

@@ -6,7 +6,6 @@ the strip aside; where waves lie is the same for every class; an explanation is 
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ecglib.attribution import attribute
 from ecglib.cam import class_activation_map, upsample
 from ecglib.case_pages import page, words, write_pages
 from ecglib.case_tables import CONTROLS, average, expected, masses
+from ecglib.collapsed import collapse_expected
 from ecglib.counterfactual import Span, smallest_span
 from ecglib.errors import DataError, check_name
 from ecglib.evaluation import predict
@@ -154,8 +154,7 @@ def study(
         np.empty_like(drawn.x[:, 0]),
         np.empty((len(drawn), 8)),
     )
-    with warnings.catch_warnings():  # a silent mask is a finding here, and counted
-        warnings.simplefilter("ignore", UserWarning)
+    with collapse_expected():  # a silent mask is a finding here, and counted
         relevance = dict(beat.relevance)  # of the class that the network names
         if beat.words["predicted"] != label:
             relevance["CNN map"] = attribute("cam", net, x, c)[0].relu().numpy()

@@ -10,11 +10,13 @@ failed
     the whole interval lies on the other side;
 undecided
     the threshold lies inside the interval, or there are too few patients for an interval.
+
+How many intervals hold together is `family`'s to say, for every program that judges a claim.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -166,6 +168,18 @@ def verdict(claim: str, estimate: float, low: float, high: float, *, patients: i
     if high < rule.threshold:
         return "failed" if rule.above else "held"
     return "undecided"
+
+
+def family(claim: str, measured: Iterable[str]) -> list[str]:
+    """Of the classes or methods that were measured, those that a claim speaks of: so many intervals hold together.
+
+    Bonferroni's K is their number, also of those that have too few patients to be judged: K follows from what was
+    written down, not from how the patients fell, and a larger one can only take a verdict back.
+
+    >>> family("clinic-cam", ["N", "PVC", "LBBB"])
+    ['N', 'PVC']
+    """
+    return [of for of in measured if expectation(claim, of) != "none"]
 
 
 def expectation(claim: str, of: str) -> str:

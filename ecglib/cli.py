@@ -20,6 +20,11 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 Root = Annotated[Path | None, typer.Option(help="Folder that holds the databases; $ECGLIB_DATA, else ./data.")]
 
 
+Labels = Annotated[
+    str | None, typer.Option(help="Classes: mitdb15, or a .yml file of your own (see ecglib.labelsets); the eight.")
+]
+
+
 class Rule(StrEnum):
     """Rules of `ecglib.windows.cut`."""
 
@@ -53,11 +58,15 @@ def fetch(
 
 
 @app.command(epilog="Example: ecglib count --root data")
-def count(root: Root = None, rule: Annotated[Rule, typer.Option(help="Rule to count by.")] = Rule.deck) -> None:
+def count(
+    root: Root = None,
+    rule: Annotated[Rule, typer.Option(help="Rule to count by.")] = Rule.deck,
+    labels: Labels = None,
+) -> None:
     """Count windows by class and database, from annotations alone."""
     from ecglib.windows import count_table
 
-    table = count_table(root, rule=rule.value, progress=sys.stderr.isatty())
+    table = count_table(root, rule=rule.value, progress=sys.stderr.isatty(), labels=labels)
     typer.echo(table.map(lambda n: "–" if n != n else f"{n:,.0f}").to_string())
 
 
@@ -66,6 +75,7 @@ def train(
     database: Annotated[str, typer.Argument(help="Database to train on.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; a stopped run goes on there.")],
     rule: Annotated[Rule, typer.Option(help="Rule that cuts the windows.")] = Rule.clean,
+    labels: Labels = None,
     level: Annotated[str, typer.Option(help="Split: window, block, patient or ds1-ds2.")] = "patient",
     folds: Annotated[int | None, typer.Option(help="Folds for cross-validation.")] = None,
     fold: Annotated[int, typer.Option(min=0, help="The fold to hold out.")] = 0,
@@ -94,7 +104,8 @@ def train(
     import json
     from dataclasses import replace
 
-    from ecglib import distributed, evaluation, models, networks, training
+    from ecglib import distributed, evaluation, labelsets, models, networks, training
+    from ecglib.files import write_atomically
     from ecglib.splits import split
     from ecglib.windows import cut_database
 
@@ -108,8 +119,10 @@ def train(
         seed=seed,
     )  # fmt: skip
     config = replace(recipe, **{name: value for name, value in given.items() if value is not None})
-    network = models.build(model, seed=seed, **({"width": width} if width else {}))
-    windows = cut_database(database, rule=rule.value, root=root, progress=True).subsample(per_class, seed=seed)
+    kinds = labelsets.load(labels)
+    network = models.build(model, n_classes=len(kinds.classes), seed=seed, **({"width": width} if width else {}))
+    windows = cut_database(database, rule=rule.value, root=root, progress=True, labels=kinds)
+    windows = windows.subsample(per_class, seed=seed)
     parts = split(windows, level=level, folds=folds, seed=seed)
     if fold >= len(parts):
         raise DataError(f"there is no fold {fold}; the split has {len(parts)}, counted from 0")
@@ -120,8 +133,9 @@ def train(
     notes = networks.notes_of(run, windows, part, rule=rule.value) | {"run": run.record}
     path = models.save(run.model, out / "model.safetensors", notes=notes)
     guess = evaluation.predict(models.load(path), windows.x[part.test]).argmax(1)
-    scored = evaluation.report(windows.y[part.test], guess, groups=windows.patient[part.test])
-    (out / "report.json").write_text(json.dumps(scored.to_dict(), indent=1))
+    truth, patient = windows.y[part.test], windows.patient[part.test]
+    scored = evaluation.report(truth, guess, groups=patient, classes=windows.classes)
+    write_atomically(out / "report.json", json.dumps(scored.to_dict(), indent=1))
     typer.echo(f"{path}: accuracy {scored.accuracy:.3f}, macro-F1 {scored.macro_f1:.3f} (held out by {level})")
 
 
@@ -152,7 +166,10 @@ def book(
         bad = [p for p in parameter or [] if "=" not in p]
         if bad:
             raise DataError(f"expected -p name=value, received {bad[0]!r}")
-        values = {k: yaml.safe_load(v) for k, v in (p.split("=", 1) for p in parameter or [])}  # as papermill does
+        try:
+            values = {k: yaml.safe_load(v) for k, v in (p.split("=", 1) for p in parameter or [])}  # as papermill does
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2001-02-30
+            raise DataError(f"-p {' '.join(parameter or [])} cannot be read as YAML; put the text in quotes") from error
         typer.echo(book.run(chapter, out, parameters=values))
     elif parameter:
         raise DataError(f"-p {parameter[0]} is for one chapter; name it with --chapter")
@@ -166,13 +183,23 @@ def main() -> None:
     usage_error: Any = typer.BadParameter.__bases__[0]  # typer brings a click of its own
     try:
         sys.exit(app(arguments, standalone_mode=False))
-    except (EcglibError, PermissionError, usage_error) as error:
+    except (EcglibError, OSError, MemoryError, usage_error) as error:
         if "--debug" in sys.argv:
             raise
-        line = " ".join((error.format_message() if isinstance(error, usage_error) else str(error)).split())
+        line = " ".join(_said(error, usage_error).split())
         if line:  # a bare `ecglib` has shown its help
             print(f"ecglib: {line}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("ecglib: stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def _said(error: BaseException, usage_error: Any) -> str:
+    """One line on an error; those of the machine (a full disk, a folder that cannot be written) say what was wanted."""
+    if isinstance(error, usage_error):
+        return error.format_message()
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; free space, or choose a place that can be read and written"
+    return "the memory is full; take a shorter part or fewer windows" if isinstance(error, MemoryError) else str(error)

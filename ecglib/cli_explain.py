@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ecglib import CLASSES
 from ecglib.databases import DATABASES
 from ecglib.errors import DataError, check_name
 
@@ -52,7 +53,7 @@ def explain(
     out = out or Path("runs") / f"explain-{Path(where[-1]).stem}"
     found = explain_file(
         *where, model=network, out_dir=out, root=root, start=start, stop=stop, lead=lead, method=method, **own,
-        resume=not again, progress=sys.stderr.isatty(),
+        classes=notes.get("classes", CLASSES), resume=not again, progress=sys.stderr.isatty(),
     )  # fmt: skip
     files: list[Any] = [out / "beats.csv"]
     if wfdb:

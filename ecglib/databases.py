@@ -138,7 +138,7 @@ def record_names(name: str, root: str | os.PathLike[str] | None = None) -> list[
         remedy = "write it with ecglib.phantom.write" if name == "phantom" else f"get it with 'ecglib fetch {name}'"
         raise DataError(f"no records of {name!r} under {where}; {remedy} or set ECGLIB_DATA to the folder that has it")
     listing = where / "RECORDS"
-    listed = listing.read_text().split() if listing.is_file() else []
+    listed = listing.read_text(errors="replace").split() if listing.is_file() else []
     return [r for r in listed if r in present] + sorted(present.difference(listed))
 
 

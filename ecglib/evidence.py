@@ -7,7 +7,6 @@ once: means within patients first, then over patients; a bootstrap draws patient
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +19,7 @@ from torch import nn
 
 from ecglib import CLASSES, FS, claims, localisation, models, networks, overlap, sanity
 from ecglib.attribution import attribute
+from ecglib.collapsed import collapse_expected
 from ecglib.errors import DataError, check_name
 from ecglib.faithfulness import class_score, deletion_curve, insertion_curve
 from ecglib.fills import Fill
@@ -84,8 +84,7 @@ def explain(assigned: Assigned, windows: WindowSet, names: Iterable[str], *, see
         out[name] = np.zeros((len(windows), windows.x.shape[-1]), np.float32)
         for net, i in assigned:
             x, y = torch.from_numpy(windows.x[i]), torch.from_numpy(windows.y[i])
-            with warnings.catch_warnings():  # of masks that say nothing, which is counted here
-                warnings.simplefilter("ignore", UserWarning)
+            with collapse_expected():  # a mask that says nothing is counted here
                 out[name][i] = attribute(name, net, x, y, **options).numpy()
         if name.startswith("mask"):
             out[name][out[name].max(1) < SILENT] = 0
@@ -112,17 +111,18 @@ def over_patients(
 def judge(claim: str, found: Mapping[str, np.ndarray], patient: np.ndarray) -> list[dict[str, Any]]:
     """Verdicts of one claim on values (N,) by class or method, all intervals holding together.
 
-    Only what the claim speaks of (`ecglib.claims.expectation`) is judged and counted for Bonferroni's correction.
+    What has a value and is spoken of by the claim is judged, and counted for Bonferroni's correction: the rule is that of
+    `ecglib.claims.family`.
 
     Returns
     -------
     list of dict
         claim, of, estimate, low, high, patients, verdict.
     """
-    spoken = {of: v for of, v in found.items() if claims.expectation(claim, of) != "none" and np.isfinite(v).any()}
+    spoken = claims.family(claim, [of for of, values in found.items() if np.isfinite(values).any()])
     rows = []
-    for of, values in spoken.items():
-        row = over_patients(values, patient, together=len(spoken))
+    for of in spoken:
+        row = over_patients(found[of], patient, together=len(spoken))
         rows.append({"claim": claim, "of": of, **row, "verdict": claims.verdict(claim, **row)})
     return rows
 

@@ -11,6 +11,8 @@ import io
 import itertools
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +97,7 @@ def explain_file(
     notes, read, first, end = _open(what, record, root=root, start=start, stop=stop, lead=lead, told=told)
     out = Path(out_dir)
     aim = explain.class_of(target, classes)
+    check_name("method", method, explain.METHODS)  # before anything is written
     settings = {
         "record": notes.name, "database": notes.database, "first": first, "end": end, "lead": notes.lead,
         "method": method, "target": aim, "classes": list(classes), "block_s": block_s,
@@ -107,7 +110,7 @@ def explain_file(
     parts = []
     for k, (a, b) in enumerate(tqdm(list(_blocks(first, end, block_s)), desc="blocks", disable=not progress)):
         file = out / f"block-{k:05d}.npz"
-        if not file.is_file():
+        if not (kept := _kept(file, "probability", "saliency")):
             touching = np.flatnonzero((begin < b) & (begin + WINDOW > a))
             low, high = min([a, *begin[touching]]), max([b, *(begin[touching] + WINDOW)])
             probability, total, count = explain.run(
@@ -116,9 +119,9 @@ def explain_file(
             )  # fmt: skip
             own = ((place >= a) | (a == first)) & ((place < b) | (b == end))
             saliency = explain.average(total, count)[a - low : b - low]
-            write_atomically(file, _packed(probability=probability[own[touching]], saliency=saliency))
-        with np.load(file) as z:
-            parts.append((z["probability"], z["saliency"]))
+            kept = probability[own[touching]], saliency
+            write_atomically(file, _packed(probability=kept[0], saliency=kept[1]))
+        parts.append(kept)
     table = explain.beat_table(notes, beats, np.concatenate([p for p, _ in parts]), classes)
     write_atomically(out / "beats.csv", table.to_csv(index=False, float_format="%.6g"))
     return Explained(table, np.concatenate([s for _, s in parts]), FS, notes.name, notes.database, first / FS)
@@ -174,12 +177,21 @@ def _find(read: Read, first: int, end: int, out: Path, *, progress: bool) -> np.
     whole = list(detect.stretches(first, end))
     for k, (low, a, b, high) in enumerate(tqdm(whole, desc="R peaks", disable=not progress)):
         file = out / f"peaks-{k:05d}.npz"
-        if not file.is_file():
-            write_atomically(file, _packed(time=detect.in_stretch(read(low, high), low, a, b)))
-        with np.load(file) as z:
-            found.append(z["time"])
+        if not (kept := _kept(file, "time")):
+            kept = (detect.in_stretch(read(low, high), low, a, b),)
+            write_atomically(file, _packed(time=kept[0]))
+        found.append(kept[0])
     time = np.concatenate(found)
     return wfdb_files.table(time=time, symbol=np.full(len(time), "", "U2"))
+
+
+def _kept(file: Path, *names: str) -> tuple[np.ndarray, ...]:
+    """Arrays that an earlier run has kept; none if there is no such file, or it is damaged and has to be made again."""
+    try:
+        with np.load(file, allow_pickle=False) as z:
+            return tuple(z[name] for name in names)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return ()
 
 
 def _claim(out: Path, settings: dict[str, Any], *, resume: bool) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ecglib import FS
+from ecglib.collapsed import collapse_expected, warn_if_collapsed
 from ecglib.errors import DataError
 from ecglib.frozen_lstm import terms
 from ecglib.masks import (
@@ -25,7 +26,6 @@ from ecglib.masks import (
     replacement,
     value_and_slope,
     value_of,
-    warn_if_collapsed,
 )
 
 WIDTH_S = 0.01  #: standard deviation of a Gaussian of the mask, and about the distance to the next, s
@@ -109,8 +109,7 @@ def smooth_mask(
         m = p @ weights.T
         return lambda_area * (1 - m).mean((1, 2)) + value_of(score, m * x + k * (1 - m))
 
-    with warnings.catch_warnings():  # said below of the mask
-        warnings.filterwarnings("ignore", "[0-9]+ of [0-9]+ masks collapsed")
+    with collapse_expected():  # said below of the mask
         options: dict[str, Any] = {"lr": lr, "n_iter": n_iter, "init": init, "optimizer": optimizer, "seed": seed}
         places = x.new_ones(len(x), 1, weights.shape[1])  # with k = 0 the masked signal is p itself
         found = learn_mask(of_parameters, places, lambda_area=0, lambda_tv=0, clamp=True, progress=progress, **options)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ecglib.batching import AT_ONCE, Baseline, Forward, Target, by_part, captum, resting, same_dtype
+from ecglib.batching import Baseline, Forward, Target, at_once, by_part, captum, resting, same_dtype
 from ecglib.cam import grad_cam, upsample
 from ecglib.errors import DataError
 
@@ -52,7 +52,7 @@ def integrated_gradients(
     attr = captum()
 
     def run(f: Forward, s: Tensor, c: Tensor, b: Tensor) -> Tensor:
-        return attr.IntegratedGradients(f).attribute(s, b, target=c, n_steps=n_steps, internal_batch_size=AT_ONCE)
+        return attr.IntegratedGradients(f).attribute(s, b, target=c, n_steps=n_steps, internal_batch_size=at_once(s))
 
     return by_part(run, model, x, target, resting(baseline, x), of=of)
 

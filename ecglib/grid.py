@@ -19,18 +19,18 @@ from ecglib.scores import SCORES, draws, score
 Run = dict[str, Any]
 
 
-def confusion_of(runs: Sequence[Run]) -> tuple[list[str], np.ndarray]:
-    """Patients (P), and confusion matrices (seeds, P, 8, 8) with a seed's folds added up; 0 where a patient is absent."""
+def confusion_of(runs: Sequence[Run], *, classes: Sequence[str] = CLASSES) -> tuple[list[str], np.ndarray]:
+    """Patients (P), and confusion matrices (seeds, P, K, K) with a seed's folds added up; 0 where a patient is absent."""
     seeds = sorted({r["seed"] for r in runs})
     patients = sorted({p for r in runs for p in r["confusion"]})
-    out = np.zeros((len(seeds), len(patients), len(CLASSES) ** 2), int)
+    out = np.zeros((len(seeds), len(patients), len(classes) ** 2), int)
     for run in runs:
         for patient, (place, count) in run["confusion"].items():
             out[seeds.index(run["seed"]), patients.index(patient), place] += count
-    return patients, out.reshape(*out.shape[:2], len(CLASSES), len(CLASSES))
+    return patients, out.reshape(*out.shape[:2], len(classes), len(classes))
 
 
-def table(runs: Iterable[Run], *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+def table(runs: Iterable[Run], *, n_boot: int = 1000, seed: int = 0, classes: Sequence[str] = CLASSES) -> pd.DataFrame:
     """Scores of every model, level and budget.
 
     Returns
@@ -54,7 +54,7 @@ def table(runs: Iterable[Run], *, n_boot: int = 1000, seed: int = 0) -> pd.DataF
         cells.setdefault((run["model"], run["level"], run["budget"]), []).append(run)
     rows = []
     for (model, level, budget), own in cells.items():
-        patients, by_patient = confusion_of(own)
+        patients, by_patient = confusion_of(own, classes=classes)
         each = score(by_patient.sum(1))[0]  # (seeds, scores)
         weight = draws(len(patients), n_boot=n_boot, seed=seed)
         drawn = np.mean([score(np.tensordot(weight, m, axes=1))[0] for m in by_patient], axis=0)
@@ -62,7 +62,8 @@ def table(runs: Iterable[Run], *, n_boot: int = 1000, seed: int = 0) -> pd.DataF
         row: dict[str, Any] = {
             "model": model, "level": level, "budget": budget, "seeds": len(by_patient), "runs": len(own),
             "patients": len(patients), "windows": int(by_patient.sum() / len(by_patient)),
-            **{k: float(np.mean([r[k] for r in own])) for k in ("ece", "jk")}, "shared": own[0]["shared_samples"],
+            **{k: float(np.mean([r[k] for r in own])) for k in ("ece", "jk") if k in own[0]},
+            "shared": own[0]["shared_samples"],
         }  # fmt: skip
         for i, name in enumerate(SCORES):
             sd = each[:, i].std(ddof=1) if len(each) > 1 else np.nan
@@ -71,15 +72,17 @@ def table(runs: Iterable[Run], *, n_boot: int = 1000, seed: int = 0) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def by_class(runs: Iterable[Run], *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+def by_class(
+    runs: Iterable[Run], *, n_boot: int = 1000, seed: int = 0, classes: Sequence[str] = CLASSES
+) -> pd.DataFrame:
     """F1 by class for runs of one cell: class, f1 (mean over seeds), low, high (95 % over patients), patients, windows."""
-    _, by_patient = confusion_of(list(runs))
+    _, by_patient = confusion_of(list(runs), classes=classes)
     weight = draws(by_patient.shape[1], n_boot=n_boot, seed=seed)
     f1 = np.mean([score(m.sum(0)[None])[1][0] for m in by_patient], axis=0)
     drawn = np.mean([score(np.tensordot(weight, m, axes=1))[1] for m in by_patient], axis=0)
     there = np.tensordot(weight, by_patient.sum((0, 3)), axes=1) > 0  # the class was drawn at all
     rows = []
-    for c, name in enumerate(CLASSES):
+    for c, name in enumerate(classes):
         own = drawn[there[:, c], c]
         low, high = np.percentile(own, [2.5, 97.5]) if len(own) else (np.nan, np.nan)
         rows.append(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ecglib.batching import AT_ONCE, Baseline, Forward, Target, by_part, captum, resting
+from ecglib.batching import Baseline, Forward, Target, at_once, by_part, captum, resting
 from ecglib.errors import DataError
 
 
@@ -37,9 +37,9 @@ def occlusion(
     attr = captum()
 
     def run(f: Forward, s: Tensor, c: Tensor, b: Tensor) -> Tensor:
-        at_once = max(1, AT_ONCE // len(s))
+        places = max(1, at_once(s) // len(s))
         return attr.Occlusion(f).attribute(
-            s, (1, width), strides=(1, stride), baselines=b, target=c, perturbations_per_eval=at_once
+            s, (1, width), strides=(1, stride), baselines=b, target=c, perturbations_per_eval=places
         )
 
     return by_part(run, model, x, target, resting(baseline, x), of=of)
@@ -70,7 +70,7 @@ def feature_ablation(
     number = parts.to(x.device).long()[None, None]
 
     def run(f: Forward, s: Tensor, c: Tensor, b: Tensor) -> Tensor:
-        at_once = max(1, AT_ONCE // len(s))
-        return attr.FeatureAblation(f).attribute(s, b, target=c, feature_mask=number, perturbations_per_eval=at_once)
+        places = max(1, at_once(s) // len(s))
+        return attr.FeatureAblation(f).attribute(s, b, target=c, feature_mask=number, perturbations_per_eval=places)
 
     return by_part(run, model, x, target, resting(baseline, x), of=of)

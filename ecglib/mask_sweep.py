@@ -7,7 +7,6 @@ end alike.
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -19,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ecglib import networks
+from ecglib.collapsed import collapse_expected
 from ecglib.errors import DataError
 from ecglib.mask_settings import FALLING, Rates, Setting
 from ecglib.masks import Score, learn_mask, lstm_score, replacement
@@ -103,8 +103,7 @@ def path(
                 seen[step] = m.detach()[:, 0].clone()
             return score(m * x + k * (1 - m))
 
-        with warnings.catch_warnings():  # on its way a mask may be flat
-            warnings.simplefilter("ignore", UserWarning)
+        with collapse_expected():  # on its way a mask may be flat
             init = learn_mask(of_mask, torch.ones_like(x), n_iter=steps, lr=rate, init=init, fill=0.0, **options).mask
         begun += steps
     return torch.stack([seen[step] for step in wanted])

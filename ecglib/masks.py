@@ -7,7 +7,6 @@ the optimisers work element by element, so a batch gives what one window at a ti
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from ecglib import FS
 from ecglib.cam import class_index
+from ecglib.collapsed import warn_if_collapsed
 from ecglib.errors import DataError, check_name
 from ecglib.frozen_lstm import OPTIMIZERS, descent, frozen, terms
 from ecglib.modes import differentiable_rnn
@@ -228,15 +228,6 @@ def value_and_slope(score: Score, masked: Tensor) -> tuple[Tensor, Tensor]:
             return value, torch.zeros_like(masked)
         (slope,) = torch.autograd.grad(value.sum(), masked, materialize_grads=True)
     return value.detach(), slope
-
-
-def warn_if_collapsed(mask: Tensor) -> None:
-    """Warn the caller's caller of masks that are (nearly) all 0 or all 1."""
-    for value, name in ((0.0, "0: everything is deleted"), (1.0, "1: nothing is deleted")):
-        flat = ((mask - value).abs() < 0.01).all(1)
-        if flat.any():
-            said = f"{int(flat.sum())} of {len(mask)} masks collapsed to {name}; change lambda_area, lr or n_iter"
-            warnings.warn(said, stacklevel=3)
 
 
 # Internals -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -18,10 +17,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecglib import attribution, branches, models, training
+from ecglib import CLASSES, attribution, branches, models, training
+from ecglib.collapsed import collapse_expected
 from ecglib.databases import DATABASES
 from ecglib.errors import DataError, check_name
 from ecglib.evaluation import Report, predict, report
+from ecglib.files import write_atomically
 from ecglib.source import Source, project_root, work_folder
 from ecglib.splits import split
 from ecglib.windows import WindowSet, cut_database
@@ -40,7 +41,7 @@ _SMALL: dict[str, dict[str, Any]] = {
 
 # a change of these trains anew
 _TRAINED_BY = """models training minibatches recipes distributed run_state scores
-    windows windowset rules signals splits""".split()
+    windows windowset labelsets rules signals splits""".split()
 
 
 def train_phantom(source: Source, *, progress: bool) -> None:
@@ -57,13 +58,13 @@ def train_phantom(source: Source, *, progress: bool) -> None:
             config = training.TrainConfig(**_SMALL["training"])
             run = training.fit(model, windows, part, config=config, run_dir=where / level, progress=progress)
             models.save(run.model, where / f"{level}.safetensors", notes=notes_of(run, windows, part))
-    (work_folder() / "phantom-current").write_text(where.name)
+    write_atomically(work_folder() / "phantom-current", where.name)
 
 
 def notes_of(run: training.Run, windows: WindowSet, part: Any, *, rule: str = "clean") -> dict[str, Any]:
     """Notes for a checkpoint: where it comes from, and whom it has never seen."""
     by_patient = part.level in {"patient", "ds1-ds2"}
-    return {
+    return ({} if windows.classes == CLASSES else {"classes": list(windows.classes)}) | {
         "rule": rule,
         "database": str(windows.database[0]),
         "run": {k: v for k, v in run.record.items() if k != "history"},
@@ -131,8 +132,7 @@ def relevance(source: Source, windows: WindowSet, *, method: str, **options: Any
     out = np.empty((len(windows), windows.x.shape[-1]), np.float32)
     for net, index in by_network(source, windows):
         x, y = torch.from_numpy(windows.x[index]), torch.from_numpy(windows.y[index])
-        with warnings.catch_warnings():  # a mask that deletes nothing is a finding here, which the pages count
-            warnings.simplefilter("ignore", UserWarning)
+        with collapse_expected():  # a mask that deletes nothing is a finding here, which the pages count
             out[index] = attribution.attribute(method, net, x, y, **options).numpy()
     return out
 
@@ -176,7 +176,8 @@ def held_out_report(source: Source, *, level: str, most: int = 40) -> Report:
         truth.append(test.y)
         guess.append(predict(models.load(path), test.x).argmax(1))
         patient.append(test.patient)
-    return report(np.concatenate(truth), np.concatenate(guess), groups=np.concatenate(patient))
+    pooled = np.concatenate(truth), np.concatenate(guess)
+    return report(*pooled, groups=np.concatenate(patient), classes=windows.classes)
 
 
 @lru_cache

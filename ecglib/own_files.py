@@ -109,7 +109,8 @@ def _edf(path: Path, magic: bytes, *, lead: str | int | None, native_fs: float |
     except (DataError, EcglibError):
         raise
     except Exception as error:  # edfio raises whatever a damaged header makes it trip over
-        line = (str(error).splitlines() or [type(error).__name__])[0].removesuffix(" Updating header.")
+        line = (str(error).splitlines() or [""])[0].removesuffix(" Updating header.")
+        line = line if isinstance(error, ValueError | Warning) and line else "its header is damaged"
         raise DataError(f"cannot read {path.name} as {kind}: {line[:160].rstrip('.')}; fetch it again") from error
     rate = check_rate(rate, file=path.name, source="the header")
     if native_fs is not None and native_fs != rate:

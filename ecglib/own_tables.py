@@ -47,8 +47,9 @@ def read(path: Path, *, lead: str | int | None, native_fs: float | None) -> tupl
     clock = clock_column(layout)
     heads = [head or f"column {k + 1}" for k, head in enumerate(layout.heads)]
     channels = [named(k + 1, head, unit) for k, (head, unit) in enumerate(zip(heads, layout.units, strict=True))]
-    leads = [c for k, c in enumerate(channels) if k != clock and not counts(layout.heads, k)]
-    channel = choose(leads or channels, lead, file=name)
+    others = [c for k, c in enumerate(channels) if k != clock]
+    leads = [c for c in others if not counts(layout.heads, c.number - 1)]
+    channel = choose(leads or others, lead, file=name)
     columns = _columns(text, layout, [channel.number - 1] if clock is None else [channel.number - 1, clock], name)
     values = _numbers(columns[channel.number - 1], channel.name, layout, name)
     told = layout.told.get("rate") if native_fs is None else native_fs

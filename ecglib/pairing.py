@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -16,6 +15,7 @@ from torch import Tensor
 from ecglib import CLASSES, FS, WINDOW, averages, clinic, models, networks, phantom
 from ecglib.attribution import attribute
 from ecglib.cam import class_activation_map, upsample
+from ecglib.collapsed import SILENT, collapse_expected
 from ecglib.errors import DataError, check_name
 from ecglib.localisation import chance, mass_accuracy
 from ecglib.overlap import MEASURES, Relevance, by_step, compare, summary
@@ -23,7 +23,6 @@ from ecglib.source import Source
 from ecglib.windows import HALF_S, WindowSet
 
 CONTROLS = ("uniform", "amplitude", "slope", "bump")  #: of `ecglib.attribution`, those fixed before the reference run
-SILENT = 0.01  #: a mask that nowhere deletes as much says nothing, and is left out of every comparison
 
 #: pairs in the order in which they are shown, and what they are compared for
 GROUPS: Mapping[str, str] = MappingProxyType(
@@ -93,8 +92,7 @@ def both(net: Any, x: Tensor, y: Tensor, **options: Any) -> tuple[np.ndarray, np
     Options are those of the mask, see `ecglib.attribution.attribute`.
     """
     maps = class_activation_map(net, x)  # (n, 8, 48): their means are all that the CNN says
-    with warnings.catch_warnings():  # a silent mask is a finding here, and counted
-        warnings.simplefilter("ignore", UserWarning)
+    with collapse_expected():  # a silent mask is a finding here, and counted
         masks = attribute("mask", net, x, y, **options).numpy()
     with torch.no_grad():
         h = net.lstm_features(x)

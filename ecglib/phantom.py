@@ -93,7 +93,8 @@ def write(root: str | os.PathLike[str], *, patients: int = 16, minutes: float = 
                 where.rename(Path(scratch, "old"))
             fresh.rename(where)
     except OSError as error:
-        raise DataError(f"cannot write the phantom to {where} ({error.strerror}); choose a writable root") from error
+        why = error.strerror or error
+        raise DataError(f"cannot write the phantom to {where} ({why}); choose a writable root") from error
     return where
 
 

@@ -13,8 +13,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ecglib import CLASSES, FS
+from ecglib import FS
 from ecglib.errors import check_name
+from ecglib.labelsets import LabelSet, load
 from ecglib.records import BEAT_SYMBOLS, Record
 from ecglib.wfdb_files import by_symbol
 from ecglib.windowset import HALF_S
@@ -42,7 +43,7 @@ class Labels:
     anchor: np.ndarray
 
 
-def label(record: Record, *, rule: str, seed: int = 0) -> Labels:
+def label(record: Record, *, rule: str, seed: int = 0, labels: LabelSet | None = None) -> Labels:
     """Label windows of a record by a rule; see `ecglib.windows.cut`.
 
     Parameters
@@ -53,6 +54,8 @@ def label(record: Record, *, rule: str, seed: int = 0) -> Labels:
         Key of `RULES`.
     seed : int
         Of the place of the R peak in the window ("clean" only).
+    labels : LabelSet, optional
+        The eight classes if not given.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def label(record: Record, *, rule: str, seed: int = 0) -> Labels:
     check_name("rule", rule, RULES)
     if not len(record.beats):
         return Labels(np.empty(0, int), np.empty(0), np.empty(0))
-    return _deck(record) if rule == "deck" else _clean(record, seed)
+    return _deck(record, load(labels)) if rule == "deck" else _clean(record, load(labels), seed)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Clauses:
     Attributes
     ----------
     sample, label : ndarray of int
-        Place at the file's rate; class, -1 for a mark of none of the eight.
+        Place at the file's rate; class, -1 for a mark of none.
     is_beat : ndarray of bool
         The label is that of a beat, not of a rhythm.
     begins : ndarray of bool
@@ -94,18 +97,18 @@ class Clauses:
     pure: np.ndarray
 
 
-def clauses(record: Record) -> Clauses:
-    """Ask every clause of the deck's rules of every mark of a record."""
-    marks = record.marks
+def clauses(record: Record, labels: LabelSet | None = None) -> Clauses:
+    """Ask every clause of the deck's rules of every mark of a record; the eight classes if no others are given."""
+    marks, labels = record.marks, load(labels)
     assert marks is not None
     sample, second = np.round(marks.time * record.native_fs).astype(int), round(record.native_fs)
-    label = by_symbol(marks.symbol, BEAT_CLASS, other=-1)
+    label = by_symbol(marks.symbol, labels.beats, other=-1)
     is_beat = label >= 0
     changes = np.flatnonzero(by_symbol(marks.symbol, {"+": True}, other=False))
-    rhythms = {f"({name}": c for name, c in RHYTHM_CLASS.items()}
+    rhythms = {f"({name}": c for name, c in labels.rhythms.items()}
     label[changes] = [rhythms.get(note, -1) for note in marks.aux[changes].tolist()]
     begins = (label >= 0) & (sample >= second)
-    per_class = np.bincount(label[begins], minlength=len(CLASSES))
+    per_class = np.bincount(label[begins], minlength=len(labels.kinds))
     before, after = to_another(sample, label)
     return Clauses(
         sample=sample,
@@ -131,8 +134,8 @@ def to_another(sample: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.nd
 # Internals -----------------------------------------------------------------------------------------------------
 
 
-def _deck(record: Record) -> Labels:
-    c = clauses(record)
+def _deck(record: Record, labels: LabelSet) -> Labels:
+    c = clauses(record, labels)
     # Rule A for every class of MITDB (and of records that are not in the table), for rhythms elsewhere; else rule B.
     by_b = c.is_beat & (record.database in {"ltafdb", "ltdb"})
     keep = (c.label >= 0) & np.where(by_b, c.between & c.pure, c.begins & c.company)
@@ -143,43 +146,40 @@ def _deck(record: Record) -> Labels:
     return Labels(c.label[keep], time, anchor)
 
 
-#: rhythms in which a beat class may be shown: its own pattern (B, T: ventricular bigeminy, trigeminy) is not another
-_HOSTS = {0: {"N"}, 1: {"N", "B", "T"}, 2: {"N", "AB"}, 3: {"AFIB"}, 4: {"SVTA"}, 5: {"N", "SBR"}, 6: {"N"}, 7: {"N"}}
-#: beats that may stand in the window beside the labelled one
-_COMPANY = {0: "N", 1: "NV", 2: "NA", 3: "N", 4: "NAaJS", 5: "N", 6: "L", 7: "R"}
-#: beats that are labelled
-_SYMBOLS = {0: "N", 1: "V", 2: "A", 3: "N", 4: "NAaJS", 5: "N", 6: "L", 7: "R"}
 #: flutter waves and blocked P waves speak of a rhythm as beats do
 _SHOWN = BEAT_SYMBOLS | {"!", "[", "]", "x"}
 
 
-def _clean(record: Record, seed: int) -> Labels:
-    marks, time = record.marks, record.beats.time
+def _clean(record: Record, labels: LabelSet, seed: int) -> Labels:
+    marks, beats = record.marks, record.beats
     assert marks is not None
+    if waves := {s for kind in labels.kinds for s in kind.beats} - BEAT_SYMBOLS:  # flutter has waves for beats
+        beats = marks[by_symbol(marks.symbol, dict.fromkeys(BEAT_SYMBOLS | waves, True), other=False)]
+    time = beats.time
     rr = np.diff(time, prepend=np.nan, append=np.nan)  # beyond the ends it is unknown, not long
     before, after = rr[:-1], rr[1:]
-    slow = (before >= 1.0) & (after >= 1.0)
-    brisk = (before >= 0.6) & (after >= 0.6) & (before < 1.0) & (after < 1.0)
     episode = np.searchsorted(record.rhythms.start, time, side="right") - 1
     known = len(record.rhythms) > 0  # a record without rhythm marks is taken to be in sinus rhythm
     from_s = record.rhythms.start[episode] if known else np.zeros(len(time))
     to_s = record.rhythms.stop[episode] if known else np.full(len(time), record.duration)
     whole = (time - _REACH_S >= np.maximum(from_s, 0)) & (time + _REACH_S <= np.minimum(to_s, record.duration))
 
-    def among(rhythms: set[str]) -> np.ndarray:
+    def among(rhythms: tuple[str, ...]) -> np.ndarray:
         if not known:
             return np.full(len(time), "N" in rhythms)
-        return np.isin(record.rhythms.label, list(rhythms))[episode] & (episode >= 0)
+        return np.isin(record.rhythms.label, rhythms)[episode] & (episode >= 0)
 
-    own = {0: brisk, 5: slow | among({"SBR"})}
     label = np.full(len(time), -1)
-    for c in range(len(CLASSES)):
-        if not (there := whole & among(_HOSTS[c]) & own.get(c, True)).any():
+    for c, kind in enumerate(labels.kinds):
+        low, high = kind.rr or (0, np.inf)
+        in_range = (before >= low) & (after >= low) & (before < high) & (after < high) if kind.rr else True
+        if not (there := whole & (among(kind.rhythms) | among(kind.within) & in_range)).any():
             continue
-        mine = np.flatnonzero(there & by_symbol(record.beats.symbol, dict.fromkeys(_SYMBOLS[c], True), other=False))
-        alien = marks.time[by_symbol(marks.symbol, dict.fromkeys(_SHOWN - set(_COMPANY[c]), True), other=False)]
-        low, high = time[mine] - _REACH_S, time[mine] + _REACH_S
-        label[mine[np.searchsorted(alien, low) == np.searchsorted(alien, high, side="right")]] = c
+        mine = np.flatnonzero(there & by_symbol(beats.symbol, dict.fromkeys(kind.beats, True), other=False))
+        company = set(kind.beats + kind.beside)
+        alien = marks.time[by_symbol(marks.symbol, dict.fromkeys(_SHOWN - company, True), other=False)]
+        first, last = time[mine] - _REACH_S, time[mine] + _REACH_S
+        label[mine[np.searchsorted(alien, first) == np.searchsorted(alien, last, side="right")]] = c
     rng = np.random.default_rng([seed, zlib.crc32(f"{record.database}/{record.name}".encode())])
     centre = time + HALF_S - rng.uniform(2 * HALF_S - _REACH_S, _REACH_S, len(time))
     centre = np.round((centre - HALF_S) * FS) / FS + HALF_S  # on the grid of samples, so that time is exact

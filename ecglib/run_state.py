@@ -64,24 +64,28 @@ def resume(
     try:
         with safe_open(str(path), framework="pt") as file:
             head = file.metadata() or {}
-    except SafetensorError as error:
+        found, told = json.loads(head.get("identity", "{}")), json.loads(head.get("state", "{}"))
+        tensors = load_file(str(path), device=str(device)) if found == identity else {}
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error}); delete it to begin the run again") from error
-    if json.loads(head.get("identity", "{}")) != identity:
+    if found != identity:
         raise DataError(
             f"{run_dir} holds another run (configuration, network, data, split or version differ); choose another folder"
         )
-    tensors = load_file(str(path), device=str(device))
     part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}  # noqa: E731
     try:
         model.load_state_dict(part("model."))
     except RuntimeError as error:
         raise DataError(f"{run_dir} holds a run of another network; choose another folder") from error
-    slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in part("optimizer.").items():
-        number, slot = key.split(".", 1)
-        slots.setdefault(int(number), {})[slot] = value.cpu() if slot == "step" else value
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    return State(best=part("best."), **json.loads(head["state"]))
+    try:
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in part("optimizer.").items():
+            number, slot = key.split(".", 1)
+            slots.setdefault(int(number), {})[slot] = value.cpu() if slot == "step" else value
+        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+        return State(best=part("best."), **told)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path} is damaged ({error}); delete it to begin the run again") from error
 
 
 def sweep(run_dir: Path) -> None:

@@ -11,8 +11,10 @@ import numpy as np
 
 from ecglib import wfdb_files
 from ecglib.errors import DataError, check_name
+from ecglib.own_leads import UNITS
 
 _PAD_S = 0.5  # signal read beyond both ends of a part before resampling, so that the filter has no edge there
+_NO_BODY_MV = 1e6  # a sample of a thousand volts is a slip of the file, and beyond float32 it would be infinite
 _TAPS = 12  # samples, at the slower rate, that it must hold: the filter of scipy reaches 10 to either side
 
 
@@ -59,6 +61,7 @@ def read(
     last = min(length, int(np.ceil((end + pad) * native)))
     raw = wfdb_files.samples(path, header, channel=channel, first=first, last=last)
     inside = slice(int(start * native) - first, int(np.ceil(end * native)) - first)
+    raw = raw * _millivolts(header, channel, lead)
     signal, missing = _bridge(raw, inside, name=path.name, lead=lead, strict=strict)
     signal = resample(signal, native_fs=native, fs=fs)
     offset = int(first * ratio)  # index of signal[0] on the grid of the whole file
@@ -93,9 +96,18 @@ def _choose_lead(header: Any, lead: str | None) -> tuple[int, str]:
     return names.index(wanted), wanted
 
 
+def _millivolts(header: Any, channel: int, lead: str) -> float:
+    unit = str((header.units or ["mV"])[channel] or "mV")
+    if unit == "logit":  # saliency, as ecglib.explain_wfdb writes it
+        return 1.0
+    if unit.lower() not in UNITS:
+        raise DataError(f"lead {lead} of record {header.record_name} is in {unit[:20]}, no ECG; choose another lead")
+    return UNITS[unit.lower()]
+
+
 def _bridge(signal: np.ndarray, inside: slice, *, name: str, lead: str, strict: bool) -> tuple[np.ndarray, int]:
     """Fill missing samples by straight lines; a part with nothing in it is an error (if ``strict``), not a line."""
-    bad = ~np.isfinite(signal)
+    bad = ~(np.abs(signal) < _NO_BODY_MV)  # also what is no number at all
     if bad[inside].all() and not strict:
         return np.full_like(signal, np.nan), int(bad[inside].sum())
     if bad[inside].all():

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from ecglib import CLASSES, FS, WINDOW
+from ecglib import FS, WINDOW
 from ecglib.errors import DataError, check_name
 from ecglib.windows import BLOCK_S, HALF_S, WindowSet
 
@@ -101,7 +101,7 @@ def split(
         n_test, n_folds = (1, folds) if folds else _ratio(test_fraction, min(_FINEST, max(2, n_groups)))
         if n_groups < n_folds:
             raise DataError(f"{n_groups} {level} groups cannot fill {n_folds} folds; ask for fewer folds")
-        fold = _by_group(group, windows.y, usable, n_folds, rng)
+        fold = _by_group(group, windows.y, len(windows.classes), usable, n_folds, rng)
     held_out = [np.arange(k, k + n_test) for k in range(folds or 1)]
     test = [usable & np.isin(fold, k) for k in held_out]
     return [_checked(Split(np.flatnonzero(usable & ~t), np.flatnonzero(t), level, k, seed)) for k, t in enumerate(test)]
@@ -139,7 +139,7 @@ def spread(windows: WindowSet, parts: Sequence[Split]) -> pd.DataFrame:
     gaps = {(0, 0): "in neither", (0, 1): "not in training", (1, 0): "not in test", (1, 1): ""}
     rows = []
     for part in parts:
-        for c, name in enumerate(CLASSES):
+        for c, name in enumerate(windows.classes):
             here = [i[y[i] == c] for i in (part.train, part.test, np.arange(len(y)))]
             n_train, n_test, n = map(len, here)
             people = [len(set(patient[i])) for i in here]
@@ -154,14 +154,14 @@ def spread(windows: WindowSet, parts: Sequence[Split]) -> pd.DataFrame:
 def _by_window(windows: WindowSet, n_folds: int, rng: np.random.Generator) -> np.ndarray:
     """Deal the shuffled windows of each class round the folds."""
     fold = np.empty(len(windows), int)
-    for c in range(len(CLASSES)):
+    for c in range(len(windows.classes)):
         index = rng.permutation(np.flatnonzero(windows.y == c))
         fold[index] = (np.arange(len(index)) + rng.integers(n_folds)) % n_folds
     return fold
 
 
 def _by_group(
-    group: np.ndarray, y: np.ndarray, usable: np.ndarray, n_folds: int, rng: np.random.Generator
+    group: np.ndarray, y: np.ndarray, n_classes: int, usable: np.ndarray, n_folds: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Deal whole groups to folds so that each class is spread as evenly as its groups allow.
 
@@ -169,12 +169,12 @@ def _by_group(
     that holds the smallest share of the group's windows' classes so far; then `_mended`.
     """
     names, member = np.unique(group, return_inverse=True)
-    table = np.zeros((len(names), len(CLASSES)))
+    table = np.zeros((len(names), n_classes))
     np.add.at(table, (member[usable], y[usable]), 1)
     share = table / np.maximum(table.sum(0), 1)  # of each class, the part that a group supplies
     rarity = np.where(table.sum(0) > 0, 1 / np.maximum((table > 0).sum(0), 1), 0)
     order = np.lexsort((rng.random(len(names)), -(share * rarity).sum(1)))
-    load, home, empty = np.zeros((n_folds, len(CLASSES))), np.empty(len(names), int), np.ones(n_folds, bool)
+    load, home, empty = np.zeros((n_folds, n_classes)), np.empty(len(names), int), np.ones(n_folds, bool)
     for g in order:
         cost = ((load + share[g]) ** 2 - load**2) @ rarity + 1e-9 * rng.random(n_folds)
         home[g] = np.argmin(cost - empty)  # where groups have no class in common, every fold costs the same

@@ -119,8 +119,7 @@ def sweep(
                 old.unlink()
             for n, key in enumerate(keys):
                 if (runs / f"{key}.ipynb").is_file():
-                    found = sweep_book.row(nbformat.read(runs / f"{key}.ipynb", as_version=4))
-                    rows[n] = {"key": key, "status": "done", "seconds": found.pop("seconds"), "values": found}
+                    rows[n] = {"key": key} | _read(runs / f"{key}.ipynb")
             table = sweep_book.table_of(plan, rows)
             sweep_book.write(plan, table)
     return Sweep(table, plan.out, plan.runs)
@@ -135,6 +134,16 @@ def _failure(task: Future[str]) -> dict[str, Any]:
     except (Exception, CancelledError) as lost:  # the worker's end, not the chapter's
         error = f"no worker could finish this run ({sweep_run.line(lost)}); sweep again"
     return {"status": "failed", "error": error} if error else {}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """What a finished run found; one whose file has been damaged since is taken away, for the next sweep to do again."""
+    try:
+        found = sweep_book.row(nbformat.read(file, as_version=4))
+    except Exception as error:  # whatever nbformat trips over
+        file.unlink(missing_ok=True)
+        return {"status": "failed", "error": f"its notebook is damaged ({sweep_run.line(error)[:80]}); sweep again"}
+    return {"status": "done", "seconds": found.pop("seconds"), "values": found}
 
 
 @contextmanager

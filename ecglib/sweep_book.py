@@ -75,7 +75,7 @@ def write(plan: Plan, table: pd.DataFrame) -> None:
         text = nbformat.writes(notebook)
         charts |= "vegaEmbed" in text
         cites |= "{cite" in text
-        (where / "runs" / f"run{number}.ipynb").write_text(text)
+        write_atomically(where / "runs" / f"run{number}.ipynb", text)
     config: dict[str, Any] = {
         "title": f"Sweep of {plan.page.stem}",
         "only_build_toc_files": True,
@@ -156,5 +156,5 @@ def _renamed(notebook: Any, ending: str) -> Any:
     for cell in texts:
         for pattern in (defined, used):
             cell.source = re.sub(pattern, rename, cell.source, flags=re.M)
-        cell.source = re.sub(r"\{doc\}`(?:([^`<]+?) *<)?([^`>]+)>?`", lambda m: m[1] or m[2], cell.source)
+        cell.source = re.sub(r"\{(?:doc|term)\}`(?:([^`<]+?) *<)?([^`>]+)>?`", lambda m: m[1] or m[2], cell.source)
     return notebook

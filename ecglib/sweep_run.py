@@ -36,14 +36,19 @@ def perform(page: str, target: str, parameters: dict[str, Any], code: str) -> st
     return f"its process ended with status {status}" if status else said[-1] if said else ""
 
 
-def alone() -> None:
-    """Body of that process.  Its standard input is held by the one who waits: when that one dies this ends, too."""
+def ends_with_parent() -> None:
+    """End this process, whose standard input is held by the one who started it, when that one dies."""
 
     def watch() -> None:
         os.read(0, 1)
         os._exit(1)  # and the kernel, which watches its parent, ends as well
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def alone() -> None:
+    """Body of that process."""
+    ends_with_parent()
     print(here(*json.loads(sys.argv[1])))
 
 

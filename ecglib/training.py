@@ -90,11 +90,15 @@ def fit(
     ------
     DataError
         Nothing to train on; the folder belongs to another run or cannot be written; bfloat16 that the device has not;
-        a batch that the processes cannot share evenly.
+        a batch that the processes cannot share evenly; a network with fewer outputs than the windows have classes.
     """
     config = config or TrainConfig()
     if not len(split.train):
         raise DataError("the training part of the split is empty")
+    outputs = getattr(model, "options", {}).get("n_classes", len(windows.classes))
+    if outputs < len(windows.classes) and outputs <= windows.y.max():
+        few = f"the network has {outputs} outputs and the windows have {len(windows.classes)} classes"
+        raise DataError(f"{few}; build it with n_classes={len(windows.classes)}")
     train, valid = parts_of(windows, split, config)
     identity = {
         "config": {k: v for k, v in asdict(config).items() if k != "device"},
@@ -124,7 +128,7 @@ def fit(
             "duration_s": round(state.seconds, 1),
             "windows_per_s": round(steps_of(config) * config.batch_size * len(state.history) / state.learning_s, 1),
             "windows": {"train": len(train), "validation": len(valid), "test": len(split.test)},
-            "classes_in_training": [c for i, c in enumerate(CLASSES) if (windows.y[train] == i).any()],
+            "classes_in_training": [c for i, c in enumerate(windows.classes) if (windows.y[train] == i).any()],
             "history": state.history,
         }
         if us.rank == 0:
@@ -133,13 +137,15 @@ def fit(
 
 
 def fingerprint(windows: WindowSet) -> str:
-    """SHA-256 of which windows these are: database, record, time and label of each, in order.
+    """SHA-256 of which windows these are: database, record, time and label of each, in order; and names of other classes.
 
     The samples are left out on purpose: packing and resampling round them, and the records have checksums of their own.
     """
     digest = hashlib.sha256(windows.y.astype(np.int64).tobytes())
     digest.update(np.round(windows.time * 1e4).astype(np.int64).tobytes())
     digest.update("\n".join(np.char.add(np.char.add(windows.database, "/"), windows.record)).encode())
+    if windows.classes != CLASSES:
+        digest.update("\n".join(windows.classes).encode())
     return digest.hexdigest()
 
 
@@ -166,6 +172,7 @@ def _train(
         run_state.sweep(run_dir)
     wrapped = us.wrap(model)  # waits for the others, so that nobody writes while another still reads
     machine = {"device": us.name, "processes": us.size, "bf16": bf16, "torch": torch.__version__}
+    names: dict[str, Any] = {} if windows.classes == CLASSES else {"classes": windows.classes}
     per_epoch = steps_of(config) * config.batch_size
     bar = tqdm(
         total=config.epochs * per_epoch, initial=len(state.history) * per_epoch, desc="training", unit=" windows",
@@ -178,7 +185,7 @@ def _train(
         model.eval()
         if len(valid) and us.rank == 0:
             logits = predict(model, windows.x[valid])
-            row["validation_f1"] = report(windows.y[valid], logits.argmax(1)).macro_f1
+            row["validation_f1"] = report(windows.y[valid], logits.argmax(1), **names).macro_f1
             row["validation_loss"] = float(
                 F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(windows.y[valid]))
             )

@@ -27,8 +27,14 @@ def header(path: Path) -> Any:
         ) from error
     if isinstance(header, wfdb.MultiRecord):
         raise DataError(f"record {path.name} is made of segments; open one of them: {', '.join(header.seg_name)}")
-    if not header.fs or header.fs <= 0:
+    line = next(line for line in _text(path).splitlines() if line.strip() and not line.startswith("#")).split()
+    if not header.fs or header.fs <= 0 or (len(line) > 2 and not re.match(r"\.?\d", line[2])):  # wfdb would say 250
         raise DataError(f"the header of record {path.name} gives no sampling rate; correct it")
+    if (described := len(header.file_name or [])) != header.n_sig:
+        raise DataError(
+            f"the header of record {path.name} promises {header.n_sig} signals and describes {described}; correct it"
+        )
+    header.sig_name = header.sig_name and [n or f"signal {k + 1}" for k, n in enumerate(header.sig_name)]
     return header
 
 
@@ -40,7 +46,7 @@ def samples(path: Path, header: Any, *, channel: int, first: int, last: int) -> 
         digital = wfdb.rdrecord(
             str(path), sampfrom=first, sampto=last, channels=[channel], physical=False, return_res=32
         )
-    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
+    except Exception as error:  # wfdb raises whatever a strange format makes it trip over
         raise DataError(f"cannot read the signal of record {path.name}: {_line(error)}; fetch it again") from error
     # wfdb averages the samples of a frame, the checksum is that of the file
     single = (header.samps_per_frame or [1] * (channel + 1))[channel] in (None, 1)
@@ -56,16 +62,28 @@ def samples(path: Path, header: Any, *, channel: int, first: int, last: int) -> 
 
 #: bytes per sample of the WFDB storage formats whose size is fixed
 _BYTES = {"8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": 1.5, "310": 4 / 3, "311": 4 / 3}
+_PACKED = {"508", "516", "524"}  # FLAC
 
 
 def check_size(path: Path, header: Any) -> None:
     """Compare each signal file with the size that the header promises: wfdb pads a short file silently."""
     for file in dict.fromkeys(header.file_name):
         channels = [i for i, f in enumerate(header.file_name) if f == file]
-        where = path.with_name(file)
+        where = path.parent / file
+        if file != where.name:  # also where wfdb's own parser lets a folder pass
+            raise DataError(f"the header of record {path.name} names the file {file!r}; give one of its own folder")
+        if (skew := max((header.skew or [0])[i] or 0 for i in channels)) > (header.sig_len or 0):
+            raise DataError(
+                f"the header of record {path.name} shifts {file} by {skew} samples, past its end; correct it"
+            )
         if not where.is_file():
             raise DataError(f"record {path.name} has no signal file {file} in {path.parent}; fetch it")
-        width = _BYTES.get(str(header.fmt[channels[0]]))
+        kind = str(header.fmt[channels[0]])
+        width = _BYTES.get(kind)
+        if width is None and kind not in _PACKED:
+            raise DataError(
+                f"record {path.name} is stored in format {kind}, which WFDB does not know; correct its header"
+            )
         if width is None or not header.sig_len:
             continue
         per_frame = sum((header.samps_per_frame or [1] * len(header.fmt))[i] or 1 for i in channels)
@@ -138,7 +156,10 @@ def _by_word(name: str, raw: bytes) -> _Marks:
         else:
             notes.append((i, raw[2 * i + 2 : 2 * i + 2 + value[i]].decode("latin-1").rstrip("\0")))
     mark = np.flatnonzero(is_mark)
-    mark = mark[: np.flatnonzero(word[mark] == 0)[0]]  # the word 0 ends the file
+    ends = np.flatnonzero(word[mark] == 0)  # the word 0 ends the file
+    if not len(ends):
+        raise DataError(f"{name} ends within a mark; fetch it again")
+    mark = mark[: ends[0]]
     aux = np.full(len(mark), "", f"U{max([len(note) for _, note in notes], default=1) or 1}")
     for i, note in notes:
         aux[np.searchsorted(mark, i) - 1] = note  # it belongs to the mark before
@@ -170,5 +191,10 @@ def _check_annotations(name: str, raw: bytes) -> None:
         raise DataError(f"{name} is no whole annotation file ({len(raw)} bytes); fetch it again")
 
 
+def _text(path: Path) -> str:
+    return path.with_name(f"{path.name}.hea").read_text(encoding="ascii", errors="ignore")  # as wfdb reads it
+
+
 def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    line = (str(error).splitlines() or [""])[0]
+    return line if line and not isinstance(error, TypeError | LookupError) else "its bytes make no sense"

@@ -12,29 +12,29 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from tqdm import tqdm
 
 from ecglib import CLASSES, FS, WINDOW
-from ecglib.databases import record_names
+from ecglib.counting import TABLE, count_table
 from ecglib.errors import DataError, check_name
+from ecglib.labelsets import LabelSet, load
 from ecglib.records import Record, annotated, read_signal
 from ecglib.rules import BEAT_CLASS, BLOCK_S, RHYTHM_CLASS, RULES, Labels, label
 from ecglib.windowset import HALF_S, WindowSet, concat, load_windows
 
 __all__ = [
-    "BLOCK_S", "RULES", "WindowSet", "at", "concat", "count_table", "cut", "cut_database", "fill", "labels", "load_windows",
+    "BLOCK_S", "RULES", "TABLE", "WindowSet", "at", "concat", "count_table", "cut", "cut_database", "fill", "labels",
+    "load_windows",
 ]  # fmt: skip
 
-#: the table's databases, and the classes for which it has a dash
-TABLE = {"mitdb": ("SBR",), "ltafdb": ("LBBB", "RBBB"), "ltdb": ("PAC", "AFIB", "SVTA", "SBR", "LBBB", "RBBB")}
+Set = LabelSet | str | os.PathLike[str]  # a label set, its name, or the path of its file
 
 _PART_S = 3600.0  # signal read at once
 _GAP_S = 60.0  # a longer stretch without windows is not read
 
 
-def cut(record: Record, *, rule: str, seed: int = 0) -> WindowSet:
+def cut(record: Record, *, rule: str, seed: int = 0, labels: Set | None = None) -> WindowSet:
     """Cut one record into labelled windows.
 
     Parameters
@@ -55,6 +55,8 @@ def cut(record: Record, *, rule: str, seed: int = 0) -> WindowSet:
         (the definition of bradycardia: MITDB has a single `(SBR` mark).
     seed : int
         Of the random placement ("clean" only); the record's name is mixed in, so records can be cut in any order.
+    labels : LabelSet, or its name or the path of its file, optional
+        What the classes are, see `ecglib.labelsets`; the eight (as described here) if not given.
 
     Returns
     -------
@@ -67,11 +69,12 @@ def cut(record: Record, *, rule: str, seed: int = 0) -> WindowSet:
     """
     check_name("rule", rule, RULES)
     _demand_beats(record)
-    found = label(record, rule=rule, seed=seed)
+    kinds = load(labels)
+    found = label(record, rule=rule, seed=seed, labels=kinds)
     first = _first(found.time, record.start)
     to_the_end = record.start + len(record.signal) / FS >= record.duration - 1 / FS
     inside = (first >= 0) & ((first + WINDOW <= len(record.signal)) | to_the_end)
-    whole = _unfilled(found, record.name, record.database)[inside]
+    whole = _unfilled(found, record.name, record.database, kinds.classes)[inside]
     return replace(whole, x=_slices(record.signal, first[inside])[:, None, :])
 
 
@@ -94,7 +97,7 @@ def at(record: Record, *, time: float) -> WindowSet:
     if first < 0:
         raise DataError(f"record {record.name} is shorter than the window of {2 * HALF_S:g} s")
     found = Labels(np.array([y]), np.array([record.start + first / FS + HALF_S]), np.array([anchor]))
-    whole = _unfilled(found, record.name, record.database)
+    whole = _unfilled(found, record.name, record.database, CLASSES)
     return replace(whole, x=record.signal[None, None, first : first + WINDOW])
 
 
@@ -107,13 +110,14 @@ def labels(
     per_record: int | None = None,
     seed: int = 0,
     progress: bool = False,
+    labels: Set | None = None,
 ) -> WindowSet:
     """Label every window of a database from its annotations alone.
 
     Parameters
     ----------
     name, root : see `ecglib.records.read_record`
-    rule, seed : see `cut`
+    rule, seed, labels : see `cut`
     records : iterable of str, optional
         All of them if not given.
     per_record : int, optional
@@ -127,9 +131,10 @@ def labels(
         Its ``x`` has shape (N, 1, 0); `fill` reads the signals of it or of any part of it.
     """
     check_name("rule", rule, RULES)
-    parts = []
+    parts, kinds = [], load(labels)
     for record in annotated(name, root=root, records=records, progress=progress):
-        part = _unfilled(label(record, rule=rule, seed=seed), record.name, record.database)
+        found = label(record, rule=rule, seed=seed, labels=kinds)
+        part = _unfilled(found, record.name, record.database, kinds.classes)
         parts.append(part if per_record is None else part.subsample(per_record, seed=seed))
     return concat(parts)
 
@@ -181,36 +186,11 @@ def cut_database(
     per_record: int | None = None,
     seed: int = 0,
     progress: bool = False,
+    labels: Set | None = None,
 ) -> WindowSet:
     """Cut every record of a database: `labels`, then `fill`; arguments as of `labels`."""
-    found = labels(name, rule=rule, root=root, records=records, per_record=per_record, seed=seed)
+    found = _labels(name, rule=rule, root=root, records=records, per_record=per_record, seed=seed, labels=labels)
     return fill(found, root=root, progress=progress)
-
-
-def count_table(
-    root: str | os.PathLike[str] | None = None, *, rule: str = "deck", progress: bool = False
-) -> pd.DataFrame:
-    """Windows by class and database, from annotations alone.
-
-    Returns
-    -------
-    DataFrame
-        Index `ecglib.CLASSES`, a column for each of mitdb, ltafdb, ltdb that is present; NaN where the deck has a dash.
-    """
-    check_name("rule", rule, RULES)
-    columns = {}
-    for name, dashes in TABLE.items():
-        try:
-            record_names(name, root)
-        except DataError:
-            continue
-        counts = np.zeros(len(CLASSES))
-        for record in annotated(name, root=root, progress=progress):
-            counts += np.bincount(label(record, rule=rule).y, minlength=len(CLASSES))
-        columns[name] = pd.Series(counts, index=list(CLASSES)).mask(np.isin(CLASSES, dashes if rule == "deck" else []))
-    if not columns:
-        record_names("mitdb", root)  # raises, and says how to get it
-    return pd.DataFrame(columns)
 
 
 # Internals -----------------------------------------------------------------------------------------------------
@@ -223,7 +203,10 @@ def _demand_beats(record: Record) -> None:
         raise DataError(f"record {record.name} is at {record.fs:g} Hz; read it at fs={FS:g} to cut windows")
 
 
-def _unfilled(found: Labels, record: str, database: str) -> WindowSet:
+_labels = labels  # where an argument has its name
+
+
+def _unfilled(found: Labels, record: str, database: str, classes: tuple[str, ...]) -> WindowSet:
     n = len(found.y)
     return WindowSet(
         x=np.empty((n, 1, 0), np.float32),
@@ -232,6 +215,7 @@ def _unfilled(found: Labels, record: str, database: str) -> WindowSet:
         database=np.full(n, database),
         time=found.time,
         anchor=found.anchor,
+        classes=classes,
     )
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,12 +27,14 @@ class WindowSet:
     x : ndarray of shape (N, 1, 720), float32
         Millivolts; (N, 1, 0) in a set of labels alone, whose signals `ecglib.windows.fill` reads when they are wanted.
     y : ndarray of shape (N,), int64
-        Index into `ecglib.CLASSES`.
+        Index into ``classes``.
     record, database : ndarray of shape (N,), str
     time : ndarray of shape (N,)
         Centre of the window, s from the beginning of the record.
     anchor : ndarray of shape (N,)
         R peak of the labelled beat, s; for a rhythm mark, of the first beat after it.
+    classes : tuple of str
+        Names of the classes: `ecglib.CLASSES`, or those of another `ecglib.labelsets.LabelSet`.
     """
 
     x: np.ndarray
@@ -40,13 +43,15 @@ class WindowSet:
     database: np.ndarray
     time: np.ndarray
     anchor: np.ndarray
+    classes: tuple[str, ...] = CLASSES
 
     def __len__(self) -> int:
         return len(self.y)
 
     def __getitem__(self, index: np.ndarray | slice | list[int]) -> WindowSet:
         """Subset by an index array, mask or slice."""
-        return WindowSet(*(getattr(self, f.name)[index] for f in fields(self)))
+        arrays: dict[str, Any] = {name: getattr(self, name)[index] for name in _ARRAYS}
+        return WindowSet(**arrays, classes=self.classes)
 
     @property
     def patient(self) -> np.ndarray:
@@ -63,7 +68,8 @@ class WindowSet:
 
     def counts(self) -> pd.Series:
         """Number of windows by class, every class listed."""
-        return pd.Series(np.bincount(self.y, minlength=len(CLASSES)), index=list(CLASSES), name="windows")
+        k = len(self.classes)
+        return pd.Series(np.bincount(self.y, minlength=k), index=list(self.classes), name="windows")
 
     def subsample(self, per_class: int, *, seed: int) -> WindowSet:
         """At most ``per_class`` windows of each class, spread over its patients as evenly as they allow.
@@ -72,7 +78,7 @@ class WindowSet:
         """
         rng, patient = np.random.default_rng(seed), self.patient
         chosen = []
-        for c in range(len(CLASSES)):
+        for c in range(len(self.classes)):
             index = rng.permutation(np.flatnonzero(self.y == c))
             turn = pd.Series(patient[index]).groupby(patient[index]).cumcount().to_numpy()
             chosen.append(index[np.argsort(turn, kind="stable")[:per_class]])
@@ -81,7 +87,9 @@ class WindowSet:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed ``.npz`` for `load_windows`: signals as int16, each window with its own scale."""
         scale = np.maximum(np.abs(self.x).max((1, 2), keepdims=True), 1e-6) / 32767
-        packed = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "x"}
+        packed = {name: getattr(self, name) for name in _ARRAYS[1:]}
+        if self.classes != CLASSES:
+            packed["classes"] = np.array(self.classes)
         scratch = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")  # a crash must not leave half a file
         try:
             with scratch.open("wb") as file:
@@ -91,6 +99,9 @@ class WindowSet:
             scratch.unlink(missing_ok=True)
 
 
+_ARRAYS = [f.name for f in fields(WindowSet) if f.name != "classes"]
+
+
 def load_windows(path: str | os.PathLike[str]) -> WindowSet:
     """Read a window set written by `WindowSet.save`."""
     if not Path(path).is_file():
@@ -98,7 +109,9 @@ def load_windows(path: str | os.PathLike[str]) -> WindowSet:
     try:
         with np.load(path, allow_pickle=False) as z:
             x = (z["x"] * z["scale"]).astype(np.float32)
-            return WindowSet(x, *(z[f.name] for f in fields(WindowSet)[1:]))
+            classes = tuple(z["classes"].tolist()) if "classes" in z else CLASSES
+            arrays: dict[str, Any] = {name: z[name] for name in _ARRAYS[1:]}
+            return WindowSet(x, **arrays, classes=classes)
     except Exception as error:  # numpy raises whatever a damaged archive makes it trip over
         raise DataError(
             f"{path} is no window set ({type(error).__name__}); write it anew with WindowSet.save"
@@ -110,4 +123,8 @@ def concat(parts: Iterable[WindowSet]) -> WindowSet:
     parts = list(parts)
     if not parts:
         raise DataError("there are no window sets to join; give one or more")
-    return WindowSet(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(WindowSet)))
+    if len(kinds := sorted({p.classes for p in parts})) > 1:
+        given = " and ".join(", ".join(k) for k in kinds[:2])
+        raise DataError(f"window sets of different classes cannot be joined: {given}; cut both with the same labels")
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _ARRAYS}
+    return WindowSet(**arrays, classes=parts[0].classes)

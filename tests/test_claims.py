@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ecglib import CLASSES
 from ecglib.attribution import METHODS
-from ecglib.claims import CLAIMS, FEW, expectation, verdict
+from ecglib.claims import CLAIMS, FEW, expectation, family, verdict
 from ecglib.errors import DataError, UnknownNameError
 
 NUMBERS = st.floats(-2, 2)
@@ -29,6 +29,13 @@ def test_few_patients_or_no_interval_decide_nothing():
     assert verdict("clinic-cam", 0.5, 0.4, 0.6, patients=FEW) == "held"
     assert verdict("clinic-cam", 0.5, 0.4, 0.6, patients=FEW - 1) == "undecided"
     assert verdict("clinic-cam", 0.5, math.nan, math.nan) == "undecided"
+
+
+def test_what_a_claim_speaks_of_counts_whoever_can_be_judged():
+    assert family("clinic-cam", CLASSES) == ["N", "PVC", "PAC", "AFIB", "SBR"]  # it names no others
+    assert family("clinic-control", CLASSES) == list(CLASSES)  # all
+    assert family("clinic-control", ["PAC", "RBBB"]) == ["PAC", "RBBB"]  # of which windows are there
+    assert family("votes", ["all"]) == ["all"]
 
 
 def test_errors():

@@ -125,7 +125,12 @@ def test_the_example_parses(name):
 
 def test_the_examples_of_the_readme_parse():
     blocks = re.findall(r"^```bash\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.M | re.S)
-    lines = [shlex.split(line) for block in blocks for line in block.splitlines() if line.startswith("ecglib ")]
+    lines = [
+        shlex.split(line, comments=True)
+        for block in blocks
+        for line in block.splitlines()
+        if line.startswith("ecglib ")
+    ]
     assert len(lines) >= 3
     for _, command, *arguments in lines:
         COMMANDS[command].make_context(command, arguments)

@@ -199,7 +199,7 @@ def chapter(visit: Visit) -> Visit:
 
 def test_the_site_holds_every_page_and_no_other(site):
     assert sorted(str(p.relative_to(site.html)) for p in site.html.rglob("*.html") if "_static" not in p.parts) == (
-        sorted([*PAGES, "index.html"])
+        sorted([*PAGES, "404.html", "index.html"])
     )
 
 

@@ -90,20 +90,33 @@ def load(checkpoint: str | os.PathLike[str]) -> nn.Module:
     """
     head = _head(checkpoint)
     check_name("model", head["model"], MODELS)
-    with safe_open(str(checkpoint), framework="pt") as file:
-        state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
     try:
-        model = build(head["model"], **json.loads(head["options"]))
+        with safe_open(str(checkpoint), framework="pt") as file:
+            state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+        options = json.loads(head["options"])
+        with torch.device("meta"):  # shapes alone: options of a damaged file may ask for more than the memory has
+            MODELS[head["model"]](**options).load_state_dict(state, assign=True)
+        model = build(head["model"], **options)
         model.load_state_dict(state)  # copies into float32 parameters
-    except (RuntimeError, TypeError, json.JSONDecodeError) as error:  # other tensors, other options
-        why = str(error).splitlines()[-1].strip()[:200]
-        raise DataError(f"checkpoint {checkpoint} does not fit the model {head['model']!r}: {why}") from error
+    except Exception as error:  # other tensors, other options: whatever the constructor trips over
+        why = (str(error).splitlines() or [type(error).__name__])[-1].strip(" \t.")[:200]
+        raise DataError(
+            f"checkpoint {checkpoint} does not fit the model {head['model']!r}: {why}; train it again"
+        ) from error
+    if not all(bool(v.isfinite().all()) for v in model.state_dict().values()):
+        raise DataError(f"checkpoint {checkpoint} holds weights that are no numbers; train it again")
     return model.eval()
 
 
 def metadata(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
     """Notes that were saved with a checkpoint: its data, split, seed and results."""
-    return json.loads(_head(checkpoint)["notes"])
+    try:
+        notes = json.loads(_head(checkpoint)["notes"])
+    except (json.JSONDecodeError, RecursionError):
+        notes = None
+    if not isinstance(notes, dict):
+        raise DataError(f"checkpoint {checkpoint} has notes that cannot be read; save it again with its notes")
+    return notes
 
 
 def _head(checkpoint: str | os.PathLike[str]) -> dict[str, str]:

@@ -61,12 +61,13 @@ def agreement(
         "pair", "label", alt.Tooltip("mean:Q", format=".2f"), alt.Tooltip("low:Q", format=".2f"),
         alt.Tooltip("high:Q", format=".2f"), "patients",
     ]  # fmt: skip
-    panels = []
-    for k, name in enumerate(by_class(data.label)):
+    panels, order = [], by_class(data.label)
+    for k, name in enumerate(order):
         own = data[data.label == name]
         axis = alt.Axis(title=None, ticks=False, domain=False, labels=k % columns == 0, labelLimit=260, grid=True)
         y = alt.Y("pair:N", sort=rows, scale=alt.Scale(domain=rows), axis=axis)
-        x = alt.Axis(title=None, values=[-0.5, 0, 0.5, 1], format=".1f", grid=False)
+        below = "agreement" if k + columns >= len(order) else None
+        x = alt.Axis(title=below, values=[-0.5, 0, 0.5, 1], format=".1f", grid=False)
         base = alt.Chart(own).transform_filter(f"datum.measure === {pick.name}").encode(y=y, opacity=seen, tooltip=tip)
         chance = alt.Chart(known).transform_filter(f"datum.measure === {pick.name}").mark_rule(
             color=MUTED, strokeDash=[4, 3]

@@ -119,9 +119,10 @@ def confusion(
         }
     )
     plain: dict[str, Any] = {"domain": False, "ticks": False, "labelPadding": 6}
+    angle = 0 if max(map(len, labels)) * 8 <= cell else -45  # px that a letter takes
     share_text = alt.Tooltip("share:Q", title="share of the row", format=".1%")
     base = alt.Chart(frame).encode(
-        alt.X("predicted:N", sort=labels, axis=alt.Axis(title="predicted", labelAngle=0, **plain)),
+        alt.X("predicted:N", sort=labels, axis=alt.Axis(title="predicted", labelAngle=angle, **plain)),
         alt.Y("annotated:N", sort=labels, axis=alt.Axis(title="annotated", **plain)),
         tooltip=["annotated", "predicted", alt.Tooltip("count:Q", format=",~f"), share_text],
     )

@@ -88,7 +88,11 @@ def window_average(
     names = list(CLASS_COLOURS)
     colours = alt.Scale(domain=names, range=[CLASS_COLOURS[n] for n in names])
     band = base.mark_area(opacity=0.3).encode(
-        x, alt.Y("low:Q", title="mV"), alt.Y2("high"), alt.Fill("label:N", scale=colours, legend=None)
+        x,
+        alt.Y("low:Q", title="mV"),
+        alt.Y2("high"),
+        alt.Fill("label:N", scale=colours, legend=None),
+        tooltip=["time", "mean", "low", "high"],
     )
     line = base.mark_line(color=INK, strokeWidth=1.5, tooltip=None).encode(x, y)
     header = alt.Header(title="time from the centre of the window (s)", titleOrient="bottom", labelOrient="top")
