@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: book pdf picture test lint pairs lock clean
+.PHONY: book pdf picture test storm mutants lint pairs lock clean
 
 book: $(VENV)/.ready
 	$(BIN)/ecglib book

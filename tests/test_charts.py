@@ -90,7 +90,7 @@ def test_axes_of_time_and_voltage_have_units(site: Site):  # noqa: F811
 
 
 def test_a_bare_chart_is_noticed():
-    bare = {"mark": {"type": "bar"}, "encoding": {"x": {"type": "quantitative", "field": "a"}}}
+    bare = {"mark": {"type": "bar"}, "encoding": {"x": {"type": "quantitative"}}}
     assert faults("Fig. 3", bare, HEAVY + 1) == [
         "no number, or no caption that says something", "no description for those who do not see it", "no tooltip",
         "a x axis without a title", "heavy",
