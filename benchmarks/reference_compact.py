@@ -27,8 +27,8 @@ from ecglib import CLASSES, FS, WINDOW, __version__, aami, calibration, context,
 from ecglib.augment import Augment, read_noise
 from ecglib.databases import folder
 from ecglib.evaluation import predict, report
+from ecglib.grid import packed
 from ecglib.records import read_record
-from ecglib.scores import confusions
 from ecglib.splits import split
 from ecglib.training import TrainConfig, fingerprint, fit
 from ecglib.windows import WindowSet, cut_database, fill
@@ -53,14 +53,10 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 def row(y: np.ndarray, probability: np.ndarray, patient: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
     """Scores and the confusion matrix by patient, in the form of results/grid.json."""
     guess, k = probability.argmax(1), len(classes)
-    by_patient = confusions(y, guess, groups=patient, n_classes=k).astype(int)
     return {
         "scores": {n: round(v, 4) for n, v in report(y, guess, classes=classes).scores.items()},
         "ece": round(calibration.reliability(probability, y).ece, 4),
-        "confusion": {
-            p: [c.ravel().nonzero()[0].tolist(), c[c > 0].tolist()]
-            for p, c in zip(sorted(set(patient)), by_patient, strict=True)
-        },
+        "confusion": packed(y, guess, patient, n_classes=k),
     }
 
 

@@ -28,7 +28,7 @@ import torch
 from ecglib import CLASSES, aami, branches, calibration, models, source
 from ecglib.evaluation import predict, report
 from ecglib.files import write_atomically
-from ecglib.scores import confusions
+from ecglib.grid import packed
 from ecglib.splits import shared_samples, split
 from ecglib.training import TrainConfig, fingerprint, fit
 from ecglib.windows import WindowSet, cut_database, load_windows
@@ -87,8 +87,6 @@ def train_one(run: dict[str, Any], windows: WindowSet, work: Path) -> dict[str, 
     whole = branches.parts(trained, test.x) if branches.separable(trained) else None
     logits = predict(trained, test.x) if whole is None else whole.logits
     guess = logits.argmax(1)
-    patients = sorted(set(test.patient))
-    by_patient = confusions(test.y, guess, groups=test.patient, n_classes=len(CLASSES)).astype(int)
     record = {k: v for k, v in done.record.items() if k != "config"}
     return run | {
         "scores": {k: round(v, 4) for k, v in report(test.y, guess).scores.items()},
@@ -96,9 +94,7 @@ def train_one(run: dict[str, Any], windows: WindowSet, work: Path) -> dict[str, 
         "jk": round(aami.report(test.y, guess).scores["jk"], 4),
         "branches": whole and branches.accuracies(whole, test.y),
         "shared_samples": round(float(shared_samples(windows, part).mean()), 4),
-        "confusion": {
-            p: [c.ravel().nonzero()[0].tolist(), c[c > 0].tolist()] for p, c in zip(patients, by_patient, strict=True)
-        },
+        "confusion": packed(test.y, guess, test.patient, n_classes=len(CLASSES)),
         "run": record,
     }
 
@@ -109,8 +105,8 @@ def train(work: Path, budget: str, names: list[str], levels: list[str], until: f
     missing = [r for r in grid(budget) if name_of(r) not in known and not (work / f"{name_of(r)}.json").exists()]
     todo = [r for r in missing if r["model"] in names and r["level"] in levels]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare) as pool:
-        for _ in as_completed(pool.submit(_work, run, work, until) for run in todo):
-            pass
+        for done in as_completed(pool.submit(_work, run, work, until) for run in todo):
+            done.result()
 
 
 def _prepare() -> None:

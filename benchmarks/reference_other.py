@@ -26,7 +26,7 @@ import torch
 from ecglib import __version__, calibration, models
 from ecglib.evaluation import predict, report
 from ecglib.files import write_atomically
-from ecglib.scores import confusions
+from ecglib.grid import packed
 from ecglib.splits import shared_samples, split
 from ecglib.training import TrainConfig, fingerprint, fit
 from ecglib.windows import WindowSet, load_windows
@@ -73,7 +73,6 @@ def train_one(run: dict[str, Any], windows: WindowSet, work: Path, draws: int | 
     trained = done.model.to("cuda" if torch.cuda.is_available() else "cpu")
     logits = predict(trained, test.x)
     guess, k = logits.argmax(1), len(windows.classes)
-    by_patient = confusions(test.y, guess, groups=test.patient, n_classes=k).astype(int)
     notes = {
         "labels": LABELS, "classes": list(windows.classes), "rule": RULE, "database": "mitdb", **run,
         "run": {n: v for n, v in done.record.items() if n != "history"},
@@ -85,10 +84,7 @@ def train_one(run: dict[str, Any], windows: WindowSet, work: Path, draws: int | 
         "scores": {n: round(v, 4) for n, v in report(test.y, guess, classes=windows.classes).scores.items()},
         "ece": round(calibration.reliability(calibration.softmax(logits), test.y).ece, 4),
         "shared_samples": round(float(shared_samples(windows, part).mean()), 4),
-        "confusion": {
-            p: [c.ravel().nonzero()[0].tolist(), c[c > 0].tolist()]
-            for p, c in zip(sorted(set(test.patient)), by_patient, strict=True)
-        },
+        "confusion": packed(test.y, guess, test.patient, n_classes=k),
         "run": {n: v for n, v in done.record.items() if n != "config"},
     }
 

@@ -14,9 +14,22 @@ import pandas as pd
 
 from ecglib import CLASSES
 from ecglib.errors import DataError
-from ecglib.scores import SCORES, draws, score
+from ecglib.scores import SCORES, confusions, draws, score
 
 Run = dict[str, Any]
+
+
+def packed(y: np.ndarray, guess: np.ndarray, patient: np.ndarray, *, n_classes: int) -> dict[str, list[list[int]]]:
+    """Confusion matrix of each patient as a run keeps it: places (n_classes * truth + prediction) and counts, 0 left out.
+
+    >>> packed(np.array([0, 1]), np.array([1, 1]), np.array(["a", "a"]), n_classes=2)
+    {'a': [[1, 3], [1, 1]]}
+    """
+    each = confusions(y, guess, groups=patient, n_classes=n_classes).astype(int)
+    return {
+        str(p): [c.ravel().nonzero()[0].tolist(), c[c > 0].tolist()]
+        for p, c in zip(sorted(set(patient)), each, strict=True)
+    }
 
 
 def confusion_of(runs: Sequence[Run], *, classes: Sequence[str] = CLASSES) -> tuple[list[str], np.ndarray]:
