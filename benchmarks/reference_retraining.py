@@ -32,10 +32,10 @@ from ecglib import CLASSES, __version__, clinic, models, roar, source
 from ecglib.attribution import attribute
 from ecglib.collapsed import SILENT, collapse_expected
 from ecglib.evaluation import predict, report
+from ecglib.grid import packed
 from ecglib.localisation import chance, mass_accuracy
 from ecglib.overlap import over_patients
 from ecglib.sanity import permute_labels, similarity
-from ecglib.scores import confusions
 from ecglib.splits import Split, split
 from ecglib.training import TrainConfig, fingerprint, fit
 from ecglib.windows import WindowSet, cut_database, load_windows
@@ -155,12 +155,9 @@ class Bench:
         done = self.learn(run, windows, part, keep=run["name"] == "whole")
         test = windows[part.test]
         guess = predict(done.model.to(self.device), test.x).argmax(1)
-        by_patient = confusions(test.y, guess, groups=test.patient, n_classes=len(CLASSES)).astype(int)
-        patients = sorted(set(test.patient))
         return run | {
             "accuracy": round(report(test.y, guess).accuracy, 4),
-            "confusion": {p: [c.ravel().nonzero()[0].tolist(), c[c > 0].tolist()]
-                          for p, c in zip(patients, by_patient, strict=True)},
+            "confusion": packed(test.y, guess, test.patient, n_classes=len(CLASSES)),
             "device": done.record["device"], "duration_s": done.record["duration_s"],
             "f1_in_training": round(done.history[-1]["f1"], 4), "windows": done.record["windows"],
         }  # fmt: skip

@@ -29,7 +29,7 @@ from ecglib.evaluation import predict
 from ecglib.faithfulness import order
 from ecglib.fills import Fill, remove
 from ecglib.modes import evaluating
-from ecglib.scores import SCORES, confusions, draws, score
+from ecglib.scores import SCORES, draws, score
 from ecglib.splits import Split
 from ecglib.training import TrainConfig, fit
 from ecglib.windowset import WindowSet
@@ -159,12 +159,8 @@ def retrain(
         net = fit(net, windows, part, config=config, run_dir=run_dir or folder, progress=False).model
     test = windows[part.test]
     guess = predict(net, test.x).argmax(1)
-    matrices = confusions(test.y, guess, groups=test.patient, n_classes=len(windows.classes)).astype(int)
-    by_patient = zip(sorted(set(test.patient)), matrices, strict=True)
-    return net, {
-        "seed": config.seed, "fold": part.fold,
-        "confusion": {str(p): [c.ravel().nonzero()[0].tolist(), c[c > 0].tolist()] for p, c in by_patient},
-    }  # fmt: skip
+    confusion = grid.packed(test.y, guess, test.patient, n_classes=len(windows.classes))
+    return net, {"seed": config.seed, "fold": part.fold, "confusion": confusion}
 
 
 # Over patients ---------------------------------------------------------------------------------------------------
