@@ -4,7 +4,10 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: book pdf picture test storm mutants lint pairs lock clean
+.PHONY: install book pdf picture test coverage storm mutants pages lint pairs lock clean
+
+# The environment alone: enough for `ecglib explain my.csv`
+install: $(VENV)/.ready
 
 book: $(VENV)/.ready
 	$(BIN)/ecglib book
@@ -16,15 +19,26 @@ pdf: book
 test: $(VENV)/.ready lint
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+# The whole suite again, and which lines of the library it runs
+coverage: $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check pytest-cov==7.1.0
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=json:_build/coverage.json --cov-report=term
+	$(BIN)/python benchmarks/checks.py
+
 # Many more damaged files and kills than `make test` has, and others each time: about an hour
 storm: $(VENV)/.ready
 	ECGLIB_STORM=2000 $(BIN)/pytest -n 2 --dist loadfile tests/test_faults.py tests/test_fuzz.py tests/test_safety.py \
-		tests/test_determinism.py tests/test_storm_kill.py tests/test_storm_disk.py
+		tests/test_determinism.py tests/test_storm_kill.py tests/test_storm_disk.py --junitxml=_build/storm.xml
+	$(BIN)/python benchmarks/checks.py
 
 # Lines made wrong, one at a time: do the tests notice?  Half an hour
 mutants: $(VENV)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check mutmut==3.8.1
 	nice -n 10 $(BIN)/python benchmarks/mutants.py
+
+# The built book in Chromium: weight of every page, how soon its charts are drawn, what axe-core finds
+pages: $(VENV)/.ready
+	$(BIN)/python benchmarks/pages.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

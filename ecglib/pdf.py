@@ -60,18 +60,20 @@ def write(html_folder: Path | None = None, out: Path | None = None, *, progress:
     DataError
         The book was not built.
     EcglibError
-        There is no Chromium.
+        There is no Chromium, or nothing to steer it.
     """
-    from playwright.sync_api import sync_playwright
-    from pypdf import PdfReader, PdfWriter
-
+    try:
+        from playwright.sync_api import sync_playwright
+        from pypdf import PdfReader, PdfWriter
+    except ImportError as error:
+        raise EcglibError("paper needs playwright and pypdf; install them with pip install 'ecglib[pdf]'") from error
     root = project_root()
     folder, out = html_folder or root / "_build" / "html", out or root / "_build" / "book.pdf"
     names = [n for n in chapters(root) if (folder / "book" / f"{n}.html").is_file()]
     if not names:
         raise DataError(f"no pages in {folder}; run 'make book' first")
     program, book = chromium(), PdfWriter()
-    with _served(folder) as url, sync_playwright() as player:
+    with served(folder) as url, sync_playwright() as player:
         browser = player.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 900, "height": 1200}, color_scheme="light")
         parts = []
@@ -109,11 +111,10 @@ def write(html_folder: Path | None = None, out: Path | None = None, *, progress:
     return out
 
 
-# Internals -----------------------------------------------------------------------------------------------------
-
-
 @contextmanager
-def _served(folder: Path) -> Iterator[str]:
+def served(folder: Path) -> Iterator[str]:
+    """Address at which the files of a folder are served to this machine, for as long as the block lasts."""
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None:
             pass
@@ -125,6 +126,9 @@ def _served(folder: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
+
+
+# Internals -----------------------------------------------------------------------------------------------------
 
 
 def _print(page: Any, text: str) -> Any:

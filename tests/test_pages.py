@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from filelock import FileLock
 
-from ecglib import book, source
+from ecglib import book, colophon, source
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*(f"book/{name}.html" for name in book.chapters(ROOT)), "genindex.html", "search.html"]
@@ -258,6 +258,15 @@ def test_no_noise_of_the_machine_is_shown(visit, site):
 
 def test_it_is_light(visit, site):
     assert (site.html / visit.path).stat().st_size < 3 * MEGABYTE
+
+
+def test_a_chapter_runs_in_the_time_that_it_states(chapter, site):
+    name = Path(chapter.path).stem
+    minutes = colophon.stated((ROOT / "book" / f"{name}.md").read_text())
+    ran = colophon.measured(site.html.parent / "executed" / f"{name}.ipynb")
+    assert ran or not minutes
+    # stated for two cores and two chapters at a time; here the other tests run beside them
+    assert not minutes or ran[0] < 2 * 60 * minutes
 
 
 def test_every_link_within_the_book_leads_somewhere(visit, visits, site):

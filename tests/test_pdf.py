@@ -58,3 +58,7 @@ def test_without_a_book_or_a_browser_it_says_so(small, monkeypatch, one_line):
     with pytest.raises(EcglibError) as caught:
         pdf.write()
     one_line(caught, "no Chromium", "install")
+    monkeypatch.setitem(sys.modules, "playwright.sync_api", None)
+    with pytest.raises(EcglibError) as caught:
+        pdf.write()
+    one_line(caught, "playwright", "ecglib[pdf]")

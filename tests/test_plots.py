@@ -3,6 +3,7 @@
 import functools
 import itertools
 import re
+from pathlib import Path
 
 import altair as alt
 import numpy as np
@@ -16,6 +17,7 @@ from ecglib.plots import style
 from ecglib.plots.parts import MAX_POINTS, decimate
 
 FS = 360.0
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def ecg(seconds=2.0, amplitude=1.2):
@@ -501,6 +503,34 @@ def test_contrast_on_paper():
     assert all(contrast(c, "#ffffff") >= 3 for c in plots.CLASS_COLOURS.values())
     assert contrast(style.MUTED, "#ffffff") >= 7
     assert contrast(style.INK, style.RELEVANCE[-1]) >= 3  # the trace on the darkest ribbon
+
+
+def in_the_dark(colour, opacity=1.0):
+    """A colour over the paper as the stylesheet of the book shows it in dark mode."""
+    css = (ROOT / "book" / "_static" / "book.css").read_text()
+    colour = dict(re.findall(r'svg\.marks \[(?:fill|stroke)="(#\w+)"\] { (?:fill|stroke): (#\w+); }', css)).get(
+        colour, colour
+    )
+    invert, turn = re.search(r"filter: invert\(([\d.]+)\) hue-rotate\((\d+)deg\)", css).groups()
+    # Filter Effects Module Level 1, W3C 2018, sections 6.5 and 9.6
+    cos, sin = np.cos(np.radians(float(turn))), np.sin(np.radians(float(turn)))
+    grey = np.array([[0.213, 0.715, 0.072]] * 3)
+    across = np.array([[-0.213, -0.715, 0.928], [0.143, 0.140, -0.283], [-0.787, 0.715, 0.072]])
+    rgb = opacity * np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)]) / 255 + (1 - opacity)
+    shown = (grey + cos * (np.eye(3) - grey) + sin * across) @ (float(invert) + rgb * (1 - 2 * float(invert)))
+    return "#" + "".join(f"{round(255 * v):02x}" for v in np.clip(shown, 0, 1))
+
+
+def test_colours_hold_in_the_dark():
+    assert in_the_dark("#ffffff") == "#121212"  # the ground of the page
+    shown = [in_the_dark(c) for c in plots.CLASS_COLOURS.values()]
+    assert all(contrast(c, "#121212") >= 3 for c in shown)
+    apart = [np.linalg.norm(lab(a, s) - lab(b, s)) for a, b in itertools.combinations(shown, 2) for s in SIGHTS]
+    assert min(apart) >= 19
+    assert contrast(in_the_dark(style.MUTED), "#121212") >= 7
+    ribbon = [in_the_dark(c, opacity=0.8) for c in style.RELEVANCE]
+    assert (np.diff([lab(c, np.eye(3))[0] for c in ribbon]) > 4).all()
+    assert contrast(in_the_dark(style.INK), ribbon[-1]) >= 3
 
 
 def test_relevance_darkens_evenly():

@@ -123,7 +123,7 @@ class Slow(http.server.BaseHTTPRequestHandler):
                 time.sleep(0.004)
 
 
-def test_fetch(tmp_path):
+def test_fetch(tmp_path, record_property):
     tree, draw = tmp_path / "mirror" / "mitdb" / "1.0.0", random.Random(0)
     tree.mkdir(parents=True)
     for k in range(6):
@@ -148,6 +148,7 @@ def test_fetch(tmp_path):
         assert attempt()[0] == 0
     server.shutdown()
     server.server_close()
+    record_property("killed", killed)
     assert killed >= KILLS // 2
     found = {p.name: p.read_bytes() for p in here.iterdir() if p.name != ".lock"}
     assert found == {p.name: p.read_bytes() for p in tree.iterdir()}
@@ -165,7 +166,7 @@ models.save(run.model, run.run_dir / "net.safetensors")
 """
 
 
-def test_train(tmp_path):
+def test_train(tmp_path, record_property):
     phantom.write(tmp_path / "data", patients=1, minutes=2, seed=0)
     with forks("from ecglib import models, splits, training, windows", TRAIN, tmp_path) as attempt:
         status, took = attempt()
@@ -176,6 +177,7 @@ def test_train(tmp_path):
         for seconds in moments(took, seed=2):
             killed += attempt("computing", seconds)[0] == signal.SIGKILL
         assert attempt()[0] == 0
+    record_property("killed", killed)
     assert killed >= 1
     nets = [models.load(where / "net.safetensors").state_dict() for where in (tmp_path / "run", straight)]
     assert all(torch.equal(nets[0][key], nets[1][key]) for key in nets[1])
@@ -243,7 +245,7 @@ def pages(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_book(mini, tmp_path):
+def test_book(mini, tmp_path, record_property):
     with forks("from pathlib import Path\nfrom ecglib import book, source", BUILD, mini) as attempt:
         if STORM:
             straight = Path(shutil.copytree(mini, tmp_path / "straight"))
@@ -261,6 +263,7 @@ def test_book(mini, tmp_path):
                 if ".part" not in notebook.name:
                     assert json.loads(notebook.read_text())["nbformat"] == 4
         assert attempt()[0] == 0
+    record_property("killed", killed)
     assert killed >= 1
     found = pages(mini)
     assert set(found) == {"index.html", "a.html", "b.html"}
@@ -295,7 +298,7 @@ def test_two_books_at_once_take_turns(mini, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not STORM, reason="test_sweep kills one; make storm kills twenty")
-def test_sweep(tmp_path):
+def test_sweep(tmp_path, record_property):
     (tmp_path / "page.md").write_text(PAGE.format(name="s"))
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: page\n")
     plan = {"chapter": "page.md", "out": "out", "parameters": {"number": [1, 2, 3, 4], "wait": [0.5]}}
@@ -306,9 +309,10 @@ def test_sweep(tmp_path):
         took = time.monotonic() - began
         straight = yaml.safe_load((tmp_path / "out" / "sweep.json").read_text())
         shutil.rmtree(tmp_path / "out")
-        for seconds in moments(took, seed=4):
-            attempt("clock", seconds)
+        killed = sum(attempt("clock", seconds)[0] == signal.SIGKILL for seconds in moments(took, seed=4))
         assert attempt()[0] == 0
+    record_property("killed", killed)
+    assert killed >= 1
     found = yaml.safe_load((tmp_path / "out" / "sweep.json").read_text())
     for row in (*found, *straight):
         row.pop("seconds")

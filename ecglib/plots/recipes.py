@@ -82,7 +82,7 @@ def mask_path(
     size = {"width": width, "height": 100}
 
     def panel(y: alt.Y, *under: alt.Chart, last: bool = False, colour: str = ACCENT) -> alt.LayerChart:
-        axis = alt.Axis(tickCount=10) if last else alt.Axis(tickCount=10, labels=False, ticks=False)
+        axis = alt.Axis(tickCount=10, format="~f") if last else alt.Axis(tickCount=10, labels=False, ticks=False)
         domain = alt.Scale(domain=[start, stop], nice=False)
         x = alt.X("t:Q", title="time (s)" if last else None, scale=domain, axis=axis)
         line = base.mark_line(strokeWidth=1.4, clip=True, tooltip=None, color=colour).encode(x, y)
