@@ -26,14 +26,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from test_axe import FEW, RUN, TALLEST  # noqa: E402
 from test_charts import charts  # noqa: E402
-from test_pages import STILL  # noqa: E402
-
-WATCH = """
-window.drawn = [];
-new MutationObserver(() => {
-  while (drawn.length < document.querySelectorAll("svg.marks").length) drawn.push(performance.now() / 1000);
-}).observe(document, {subtree: true, childList: true});
-"""
+from test_pages import STILL, WATCH  # noqa: E402
 
 
 def main() -> None:

@@ -83,7 +83,7 @@ def beat_windows(*, root: str | os.PathLike[str] | None = None, records: Iterabl
     Returns
     -------
     WindowSet
-        ``y`` is the index into `GROUPS`; x is (N, 1, 0) until `ecglib.windows.fill` reads it.  The beat stands in the
+        ``classes`` are `GROUPS`; x is (N, 1, 0) until `ecglib.windows.fill` reads it.  The beat stands in the
         middle, but for those within a second of an end of the record, whose window is moved inside.
     """
     parts = []
@@ -98,6 +98,7 @@ def beat_windows(*, root: str | os.PathLike[str] | None = None, records: Iterabl
                 database=np.full(n, "mitdb"),
                 time=np.clip(anchor, HALF_S, record.duration - HALF_S),
                 anchor=anchor,
+                classes=GROUPS,
             )
         )
     return concat(parts)

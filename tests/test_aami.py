@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from ecglib import CLASSES, aami
+from ecglib import CLASSES, aami, networks
 from ecglib.aami import GROUPS, OF_CLASS, OF_SYMBOL, from_confusion, report
 from ecglib.errors import DataError
 from ecglib.records import BEAT_SYMBOLS, read_annotations
+from ecglib.splits import DS2
 from ecglib.windows import cut_database
 
 # Confusion matrices on DS2, rows and columns N, S, V, F, as mondejar/ecg-classification has them
@@ -138,3 +139,21 @@ def test_windows_have_the_group_of_their_beat(mitdb):
     assert {"N", "S", "V"} == {OF_CLASS[CLASSES[c]] for c in windows.y}
     assert aami.LEARNING_S == 300
     assert len(GROUPS) == 5
+
+
+@pytest.mark.data
+def test_beats_of_de_chazals_halves(mitdb):
+    # the counts that papers on these halves give
+    beats = aami.beat_windows(root=mitdb)
+    assert beats.classes == GROUPS
+    ds2 = np.isin(beats.record, list(DS2))
+    assert np.bincount(beats.y[ds2]).tolist() == [44259, 1837, 3221, 388, 7]
+    assert np.bincount(beats.y[~ds2]).tolist() == [45866, 944, 3788, 415, 8]
+
+
+def test_the_committed_table_counts_beats_of_each_group():
+    reference = networks.results("compact")["beats"]
+    for found in reference["found"].values():
+        support = {row["group"]: row["support"] for row in found["per_group"]}
+        assert support == reference["beats"]
+        assert np.sum(found["confusion"], axis=1).tolist() == list(support.values())

@@ -7,6 +7,7 @@ import http.server
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -40,10 +41,12 @@ LOOK = """() => {
     const box = drawn ? drawn.getBoundingClientRect() : {width: 0, height: 0};
     const said = place.querySelector("[aria-label]");
     return {id: place.id, embedded: place.classList.contains("vega-embed"), width: box.width, height: box.height,
-            error: place.querySelector(".error")?.innerText ?? "", label: said?.getAttribute("aria-label") ?? ""};
+            room: place.parentElement.clientWidth, error: place.querySelector(".error")?.innerText ?? "",
+            label: said?.getAttribute("aria-label") ?? ""};
   });
   return {
     charts,
+    drawn: window.drawn,
     maths: all(".math").length,
     unset: all(".math").filter((m) => !m.querySelector("mjx-container")).map((m) => m.textContent),
     wrong: all("mjx-merror, [data-mjx-error], g[data-mml-node=merror]").map((m) => m.textContent),
@@ -56,6 +59,15 @@ LOOK = """() => {
     text: document.body.innerText,
   };
 }"""
+# When charts were drawn, in seconds from the request on
+WATCH = """window.drawn = [];
+new MutationObserver(() => {
+  while (drawn.length < document.querySelectorAll("svg.marks").length) drawn.push(performance.now() / 1000);
+}).observe(document, {subtree: true, childList: true});"""
+# One bar and nothing else: what this machine, as busy as it is, takes for any chart at all
+BARE = """<!DOCTYPE html><script src="_static/vega-bundle.js"></script><div id="bare"></div><script>
+vegaEmbed("#bare", {data: {values: [{a: 1}]}, mark: "bar", encoding: {x: {field: "a"}}}, {renderer: "svg"});</script>"""
+BARE_S = 0.3  # on two idle cores
 WIDTH = """() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(
   () => done(document.documentElement.scrollWidth))))"""
 STILL = """() => {
@@ -177,6 +189,7 @@ def go(context, site: Site, path: str, *, ready: str = STILL) -> Visit:
 def context(browser) -> Iterator:
     """One reader, whose browser keeps what several pages need."""
     with browser.new_context(viewport={"width": 1280, "height": 900}) as reader:
+        reader.add_init_script(WATCH)
         yield reader
 
 
@@ -219,6 +232,23 @@ def test_every_chart_is_drawn_and_described(visit):
     bad = [c for c in visit.seen["charts"] if not c["embedded"] or c["width"] < 50 or c["height"] < 20 or c["error"]]
     assert bad == []
     assert [c["id"] for c in visit.seen["charts"] if not c["label"].strip()] == []
+
+
+def test_the_first_chart_comes_soon(visits, context, site):
+    page, bare = context.new_page(), []
+    page.route("**/bare.html", lambda route: route.fulfill(body=BARE, content_type="text/html"))
+    for _ in range(3):
+        page.goto(f"{site.url}/bare.html")
+        page.wait_for_function("drawn.length")
+        bare.append(page.evaluate("drawn[0]"))
+    page.close()
+    took = [v.seen["drawn"][0] for v in visits.values() if v.seen["drawn"]]
+    assert len(took) > 30
+    assert statistics.median(took) < 2 * max(1, statistics.median(bare) / BARE_S)
+
+
+def test_charts_fit_their_column(visit):
+    assert [(c["id"], c["width"], c["room"]) for c in visit.seen["charts"] if c["width"] > c["room"] + 1] == []
 
 
 def test_charts_are_as_many_as_in_the_file(visit, site):

@@ -24,7 +24,7 @@ def agreement(
     columns: int = 4,
     title: str | None = None,
     description: str = "Agreement of pairs of explanations by class, of a measure to choose, with intervals over patients.",
-    width: int = 102,
+    width: int = 90,
 ) -> alt.ConcatChart:
     """Agreement of pairs of explanations, one panel a class, of the measure that the reader chooses.
 
