@@ -184,7 +184,7 @@ def beats(work: Path) -> None:
             print(name, how, found[f"{name}, {how}"]["scores"], flush=True)
     counts = {g: int((test.y == i).sum()) for i, g in enumerate(aami.GROUPS)}
     out = {
-        "what": "compact with RR context, trained on DS1 without 201, every beat of DS2 but seven of Q; record ends included",
+        "what": "compact with RR context, trained on DS1 without 201, every beat of DS2 but seven of Q, record ends too",
         "config": asdict(BEATS), "prior": prior.round(5).tolist(), "beats": counts, "sha256": fingerprint(test),
         "found": found, "runs": records,
     }  # fmt: skip
