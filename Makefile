@@ -28,7 +28,8 @@ coverage: $(VENV)/.ready
 # Many more damaged files and kills than `make test` has, and others each time: about an hour
 storm: $(VENV)/.ready
 	ECGLIB_STORM=2000 $(BIN)/pytest -n 2 --dist loadfile tests/test_faults.py tests/test_fuzz.py tests/test_safety.py \
-		tests/test_determinism.py tests/test_storm_kill.py tests/test_storm_disk.py --junitxml=_build/storm.xml
+		tests/test_determinism.py tests/test_storm_kill.py tests/test_storm_disk.py \
+		-o junit_family=legacy --junitxml=_build/storm.xml
 	$(BIN)/python benchmarks/checks.py
 
 # Lines made wrong, one at a time: do the tests notice?  Half an hour
