@@ -36,6 +36,7 @@ from ecglib.windows import WindowSet, cut_database, fill
 from ecglib.windowset import concat, load_windows
 
 PER_CLASS, FOLDS, SEEDS = 2500, 3, (0, 1, 2)
+TESTED = 400  # windows of a class, at most, that a run is scored on, as in reference_grid.py
 CONFIG = TrainConfig(epochs=5, draws=5_000, batch_size=64, lr=3e-3, weight_decay=0.02)
 BEATS = TrainConfig(epochs=6, draws=8_000, batch_size=128, lr=3e-3, weight_decay=0.02)
 CHANGES: dict[str, Any] = {"gain": 0.2, "shift_s": 0.2, "rate": 0.1, "noise": 0.7}
@@ -101,8 +102,11 @@ def classes(work: Path, workers: int) -> None:
             run.result()
     plain = _read(work)[0]
     for level, name, fold in cells:
-        test = plain[split(plain, level=level, folds=FOLDS if level == "patient" else None, seed=0)[fold].test]
-        p = [np.load(work / f"{stem(level, fold, name, seed)}.npz")["p"] for seed in SEEDS]
+        whole = plain[split(plain, level=level, folds=FOLDS if level == "patient" else None, seed=0)[fold].test]
+        # the windows that the runs of grid.json are scored on, by their places in the test part
+        kept = replace(whole, time=np.arange(float(len(whole)))).subsample(TESTED, seed=0).time.astype(int)
+        test = whole[kept]
+        p = [np.load(work / f"{stem(level, fold, name, seed)}.npz")["p"][kept] for seed in SEEDS]
         for i, seed in enumerate(SEEDS):
             _write(work, name, level, fold, seed, test, p if i == len(SEEDS) - 1 else p[i : i + 1])
 
@@ -200,7 +204,7 @@ def collect(work: Path) -> None:
     ]  # fmt: skip
     found = source.find("mitdb")
     out: dict[str, Any] = {
-        "what": "variants of the small network on clean windows of MITDB, patients held out; rows as in grid.json",
+        "what": "variants of the small network on clean windows of MITDB, patients held out; rows and windows as in grid.json",
         "code_version": __version__, "per_class": PER_CLASS, "folds": FOLDS, "config": asdict(CONFIG),
         "augment": CHANGES, "devices": sorted({r["run"]["device"] for r in rows if r["run"]}),
         "records_sha256": found.fingerprint() if found else "records not at hand when this was written",

@@ -119,8 +119,13 @@ def report(
         Of the bootstrap over patients.
     """
     by_patient = confusions(y_true, y_pred, groups=groups, n_classes=len(CLASSES))
+    return of_classes(by_patient, n_boot=n_boot, seed=seed)
+
+
+def of_classes(confusion: np.ndarray, *, n_boot: int = 1000, seed: int = 0) -> AAMI:
+    """Score confusion matrices of the eight classes by AAMI group: one (8, 8), or one a patient (G, 8, 8)."""
     member = np.array([[OF_CLASS[c] == g for g in GROUPS] for c in CLASSES], float)  # (8, 5)
-    return from_confusion(member.T @ by_patient @ member, n_boot=n_boot, seed=seed)
+    return from_confusion(member.T @ confusion @ member, n_boot=n_boot, seed=seed)
 
 
 def from_confusion(confusion: Any, *, n_boot: int = 1000, seed: int = 0) -> AAMI:

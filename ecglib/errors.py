@@ -7,7 +7,16 @@ from collections.abc import Iterable
 
 
 class EcglibError(ValueError):
-    """Base of every error that ``ecglib`` raises on purpose; the shell turns it into exit status 2."""
+    """Base of every error that ``ecglib`` raises on purpose; the shell turns it into exit status 2.
+
+    A message may quote a file, and a file may hold anything: line breaks, and what would steer a terminal, are escaped.
+
+    >>> print(DataError("no class '\\n'"))
+    no class '\\n'
+    """
+
+    def __init__(self, message: str = ""):
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(message)))
 
 
 class UnknownNameError(EcglibError):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecglib import CLASSES
+from ecglib import CLASSES, aami
 from ecglib.errors import DataError
 from ecglib.scores import SCORES, confusions, draws, score
 
@@ -62,6 +62,7 @@ def table(runs: Iterable[Run], *, n_boot: int = 1000, seed: int = 0, classes: Se
     runs = list(runs)
     if not runs:
         raise DataError("there are no runs to tabulate")
+    eight = tuple(classes) == CLASSES
     cells: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         cells.setdefault((run["model"], run["level"], run["budget"]), []).append(run)
@@ -75,7 +76,8 @@ def table(runs: Iterable[Run], *, n_boot: int = 1000, seed: int = 0, classes: Se
         row: dict[str, Any] = {
             "model": model, "level": level, "budget": budget, "seeds": len(by_patient), "runs": len(own),
             "patients": len(patients), "windows": int(by_patient.sum() / len(by_patient)),
-            **{k: float(np.mean([r[k] for r in own])) for k in ("ece", "jk") if k in own[0]},
+            **({"ece": float(np.mean([r["ece"] for r in own]))} if "ece" in own[0] else {}),
+            **({"jk": float(np.mean([aami.of_classes(m.sum(0)).scores["jk"] for m in by_patient]))} if eight else {}),
             "shared": own[0]["shared_samples"],
         }  # fmt: skip
         for i, name in enumerate(SCORES):
@@ -107,14 +109,13 @@ def by_class(
 def paired(first: Sequence[Run], second: Sequence[Run], *, n_boot: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Difference (first - second) in accuracy and macro-F1 of two cells on the patients of both, paired over patients.
 
-    Returns ``{score: (difference, low, high)}``: means over the seeds that both have, 95 % bootstrap intervals.
+    Returns ``{score: (difference, low, high)}``: means over the seeds of each cell, of which an ensemble has one, and
+    95 % bootstrap intervals.
     """
-    seeds = {r["seed"] for r in first} & {r["seed"] for r in second}
-    names, a = confusion_of([r for r in first if r["seed"] in seeds])
-    others, b = confusion_of([r for r in second if r["seed"] in seeds])
+    (names, a), (others, b) = confusion_of(first), confusion_of(second)
     both = [p for p in names if p in others]
     if not both:
-        raise DataError("the two cells have no seed and patient in common")
+        raise DataError("the two cells have no patient in common")
     a, b = (m[:, [own.index(p) for p in both]] for m, own in ((a, names), (b, others)))
     weight = np.vstack([np.ones(len(both)), draws(len(both), n_boot=n_boot, seed=seed)])
     value = [np.mean([score(np.tensordot(weight, s, axes=1))[0] for s in m], axis=0) for m in (a, b)]

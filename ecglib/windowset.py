@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -14,6 +15,7 @@ import pandas as pd
 from ecglib import CLASSES, FS, WINDOW
 from ecglib.databases import database
 from ecglib.errors import DataError
+from ecglib.files import write_atomically
 
 HALF_S = WINDOW / FS / 2  #: half a window, s
 
@@ -56,9 +58,10 @@ class WindowSet:
     @property
     def patient(self) -> np.ndarray:
         """Patient identifiers, shape (N,): records of one person share theirs."""
-        pairs = np.char.add(np.char.add(self.database, "/"), self.record)
-        names, inverse = np.unique(pairs, return_inverse=True)
-        people = [database(d).patient(r) if d else r for d, r in (n.split("/", 1) for n in names)]
+        (d, databases), (r, records) = (pd.factorize(a.astype(object)) for a in (self.database, self.record))
+        pair, inverse = np.unique(d * len(records) + r, return_inverse=True)  # numbers, not a string for every window
+        names = [(databases[k // len(records)], records[k % len(records)]) for k in pair]
+        people = [database(where).patient(name) if where else name for where, name in names]
         return np.asarray(people, str)[inverse] if len(people) else np.empty(0, str)
 
     @property
@@ -85,18 +88,20 @@ class WindowSet:
         return self[np.sort(np.concatenate(chosen))]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a compressed ``.npz`` for `load_windows`: signals as int16, each window with its own scale."""
+        """Write a compressed ``.npz`` for `load_windows`: signals as int16, each window with its own scale.
+
+        Raises
+        ------
+        DataError
+            The folder cannot be written, or the disk is full.
+        """
         scale = np.maximum(np.abs(self.x).max((1, 2), keepdims=True), 1e-6) / 32767
         packed = {name: getattr(self, name) for name in _ARRAYS[1:]}
         if self.classes != CLASSES:
             packed["classes"] = np.array(self.classes)
-        scratch = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")  # a crash must not leave half a file
-        try:
-            with scratch.open("wb") as file:
-                np.savez_compressed(file, x=np.round(self.x / scale).astype(np.int16), scale=scale, **packed)
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, x=np.round(self.x / scale).astype(np.int16), scale=scale, **packed)
+        write_atomically(Path(path), buffer.getvalue())
 
 
 _ARRAYS = [f.name for f in fields(WindowSet) if f.name != "classes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -248,3 +249,57 @@ def test_shares_are_the_batch(monkeypatch):
     assert len(whole) == 6
     for batch, one, two in zip(whole, *shares, strict=True):
         assert torch.equal(torch.stack([one, two], 1).flatten(), batch)
+
+
+def test_a_device_says_what_it_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    assert distributed.Team(0, 1, torch.device("cuda", 3)).name == "GPU 3"
+    assert distributed.Team(0, 1, torch.device("cpu")).name == f"CPU, {torch.get_num_threads()} threads"
+
+
+def test_the_first_process_of_torchrun_leads(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    assert distributed.leads()
+    monkeypatch.setenv("RANK", "0")
+    assert distributed.leads()
+    monkeypatch.setenv("RANK", "1")
+    assert not distributed.leads()
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """A machine with GPUs, the second in use; gives those that were chosen, and the groups that were joined and left."""
+    chosen, groups = [], []
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", groups.append)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: groups.append("left"))
+    return chosen, groups
+
+
+def test_one_process_takes_the_gpu_in_use(gpus):
+    chosen, groups = gpus
+    with distributed.team(None) as team:
+        assert (team.rank, team.size, team.device) == (0, 1, torch.device("cuda", 1))
+    with distributed.team("cuda:0") as team:  # named, so left as it is
+        assert team.device == torch.device("cuda", 0)
+    with distributed.team("cpu") as team:
+        assert team.device == torch.device("cpu")
+    assert (chosen, groups) == ([torch.device("cuda", 1)], [])
+
+
+@pytest.mark.parametrize(("device", "group"), [(None, "nccl"), ("cpu", "gloo")])
+def test_processes_of_torchrun_take_a_gpu_each(device, group, gpus, monkeypatch):
+    chosen, groups = gpus
+    told = {"RANK": "6", "LOCAL_RANK": "2", "WORLD_SIZE": "8", "MASTER_ADDR": "there", "MASTER_PORT": "1"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    with contextlib.suppress(ZeroDivisionError), distributed.team(device) as team:
+        place = torch.device("cuda", 2) if device is None else torch.device("cpu")
+        assert team.device == place
+        assert chosen == ([place] if device is None else [])
+        raise ZeroDivisionError  # the group is left whatever happens
+    assert groups == [group, "left"]

@@ -7,9 +7,11 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import wfdb
 
-from ecglib import FS, boundaries, clinic, expert_windows, experts, pairing, phantom
+from ecglib import FS, boundaries, clinic, expert_windows, experts, models, networks, pairing, phantom
+from ecglib.cam import class_activation_map, upsample
 from ecglib.databases import folder
 from ecglib.errors import DataError, UnknownNameError
 from ecglib.records import read_annotations
@@ -134,6 +136,51 @@ def test_mass_inside_a_wave_stands_beside_its_share_of_time(root):
     assert own.loc[("QRS", "right"), "mean"] < 0.6  # the neighbours' QRS is outside
 
 
+def test_explanations_and_controls_of_marked_beats(root, monkeypatch):
+    """Two networks share the windows; the beats that are none of the eight are explained as what their network names."""
+    table = experts.waves("mitdb", "100", lag=LAG, root=root)
+    found = expert_windows.delineated("mitdb", {"100": table}, root=root)[np.arange(2, 6)]
+    every = expert_windows.delineated("mitdb", {"100": table}, root=root)
+    assert found.windows.anchor.tolist() == every.windows.anchor[2:6].tolist()  # a subset is one in all its parts
+    assert found.symbol.tolist() == every.symbol[2:6].tolist()
+    for w in experts.WAVES:
+        assert np.array_equal(found.own[w], every.own[w][2:6])
+        assert np.array_equal(found.truth[w], every.truth[w][2:6])
+        assert found.marked[w].all()
+    found.windows.y[:] = [0, -1, 1, -1]
+    nets = [models.build("murugesan-gap", width=4, seed=seed).eval() for seed in (0, 1)]
+    shared = [(nets[0], np.array([0, 3])), (nets[1], np.array([2, 1]))]
+    monkeypatch.setattr(networks, "by_network", lambda source, windows: shared)
+    seen, real = [], pairing.both
+
+    def both(net, x, y):
+        maps, hidden, named = real(net, x, y, n_iter=2)
+        hidden = np.linspace(0, 0.5, hidden.size, dtype=np.float32).reshape(hidden.shape)
+        hidden[0] = 0.009 if net is nets[0] else 0.011  # of the first windows one is silent
+        seen.append((y.tolist(), named.tolist()))
+        return maps, hidden, named
+
+    monkeypatch.setattr(pairing, "both", both)
+    out = expert_windows.explain(Source("mitdb", root, ("100",)), found)
+    assert list(out) == ["CAM", "mask", "centre", "amplitude", "slope", "bump"]
+    (first, named), (second, named_too) = seen
+    assert (first, second) == ([0, named[1]], [1, named_too[1]])
+    assert found.windows.y.tolist() == [0, -1, 1, -1]  # left as they were
+    assert np.isnan(out["mask"]).all(1).tolist() == [True, False, False, False]
+    assert (out["mask"][2] == np.float32(0.011)).all()
+    assert out["mask"][1].max() == out["mask"][3].max() == 0.5
+    x = found.windows.x
+    for i, (net, c) in enumerate([(nets[0], 0), (nets[1], second[1]), (nets[1], 1), (nets[0], first[1])]):
+        own = upsample(class_activation_map(net, torch.from_numpy(x[[i]]), torch.tensor([c])))[0].detach().numpy()
+        assert out["CAM"][i] == pytest.approx(own, abs=1e-5)
+        assert out["amplitude"][i] == pytest.approx(np.abs(x[i, 0] - np.sort(x[i, 0])[359]), abs=1e-6)
+        assert out["slope"][i, 1:-1] == pytest.approx(np.abs(x[i, 0, 2:] - x[i, 0, :-2]) / 2, abs=1e-6)
+        assert out["centre"][i].argmax() == 360
+        assert out["bump"][i].argmax() == round(360 * (found.windows.anchor[i] - found.windows.time[i] + 1))
+        assert out["bump"][i].max() == 1
+        assert out["bump"][i, out["bump"][i].argmax() + 18] == pytest.approx(np.exp(-0.5))  # 50 ms
+
+
 def test_boundary_errors(root):
     one = {"100": experts.waves("mitdb", "100", lag=LAG, root=root)}
     two = {"100": experts.waves("mitdb", "100", marks="q2c", lag=LAG, root=root)}
@@ -206,6 +253,27 @@ def test_what_is_wrong_is_told(root, tmp_path, one_line):
     with pytest.raises(DataError) as caught:
         experts.align("100", root=tmp_path)
     one_line(caught, "sel100.hea", "where in its record")
+
+
+def test_marks_that_are_not_there_or_damaged(root, tmp_path, one_line):
+    for path in folder("qtdb", root).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    header = tmp_path / "sel100.hea"
+    assert experts._read(header, "q1c").wave.value_counts().to_dict() == {w: len(MARKED) for w in experts.WAVES}
+    none = experts._read(header, "q9c")
+    assert (len(none), list(none)) == (0, ["wave", "start", "peak", "stop", "qrs"])
+    (tmp_path / "sel100.q1c").write_bytes(b"\x01")
+    with pytest.raises(DataError) as caught:
+        experts._read(header, "q1c")
+    one_line(caught, "sel100.q1c", "fetch it again")
+
+
+def test_the_top_of_a_curve_lies_between_its_samples():
+    """Of a parabola exactly; at an end of the curve there is nothing to lay one through."""
+    k = np.arange(7.0)
+    assert experts._vertex(-((k - 3.3) ** 2)) == pytest.approx(0.3)
+    assert experts._vertex(5 - 2 * (k - 1.6) ** 2) == pytest.approx(-0.4)
+    assert experts._vertex(k) == experts._vertex(-k) == 0
 
 
 @pytest.mark.data

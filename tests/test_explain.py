@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ecglib import CLASSES, detect, explain, models
 from ecglib.cam import class_activation_map, upsample
-from ecglib.errors import DataError
+from ecglib.errors import DataError, UnknownNameError
 from ecglib.evaluation import predict
 from ecglib.explain import disagreements, expected, explain_record, timeline
 from ecglib.explain_io import explain_file
@@ -193,6 +193,37 @@ ROWS = [
     (12.1, "N", "AFIB", "AFIB", "PVC", 0.5),
     (31.0, "N", "AFIB", "AFIB", "", np.nan),
 ]
+
+
+def test_beats_of_ones_own_are_sorted_and_may_have_no_symbol(make_record):
+    record = make_record([(1.0, "N"), (2.0, "V")], 4.0)
+    assert explain.choose_beats(record) is record.beats
+    bare = explain.choose_beats(record, [3.0, 0.5, 1.5])
+    assert (bare.time.tolist(), bare.symbol.tolist()) == ([0.5, 1.5, 3.0], ["", "", ""])
+    given = np.rec.fromarrays([[3.0, 0.5], ["V", "A"]], names="time,symbol")
+    own = explain.choose_beats(record, given)
+    assert (own.time.tolist(), own.symbol.tolist()) == ([0.5, 3.0], ["A", "V"])
+    times = explain.choose_beats(record, np.array([(2.0, 7), (1.0, 8)], dtype=[("time", float), ("rank", int)]))
+    assert (times.time.tolist(), times.symbol.tolist()) == ([1.0, 2.0], ["", ""])
+    assert len(explain.choose_beats(record, [])) == 0
+
+
+def test_a_class_by_name_or_number():
+    assert [explain.class_of(target, CLASSES) for target in ("PVC", 5, None)] == [1, 5, None]
+    with pytest.raises(UnknownNameError, match="unknown class 'PVX'"):
+        explain.class_of("PVX", CLASSES)
+
+
+def test_windows_are_moved_inside_what_is_here(one_line):
+    """360 Hz: a beat at 10 s has its window from sample 3240 on; none begins before 3000 or ends after 4000."""
+    starts = explain.window_starts(np.array([10.0, 8.0, 13.0]), 3000, 4000, name="x")
+    assert starts.tolist() == [3240, 3000, 3280]
+    with pytest.raises(DataError) as caught:
+        explain.window_starts(np.array([]), 0, 7200, name="x")
+    one_line(caught, "record x has no annotated beats", "choose another lead or part")
+    with pytest.raises(DataError) as caught:
+        explain.window_starts(np.array([1.0]), 0, 719, name="x")
+    one_line(caught, "record x has 2.00 s here", "2 s or more")
 
 
 def test_disagreements():

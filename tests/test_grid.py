@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ecglib import grid
+from ecglib import aami, grid
 from ecglib.errors import DataError
 from ecglib.evaluation import report
 from ecglib.scores import confusions
@@ -69,8 +69,21 @@ def test_paired_over_the_patients_of_both():
     found = grid.paired([run(y, better, patient)], [run(y[kept], guess[kept], patient[kept])])["accuracy"]
     assert found[0] == pytest.approx((better[kept] == y[kept]).mean() - (guess[kept] == y[kept]).mean())
     assert found[1] > 0
-    with pytest.raises(DataError, match="no seed and patient in common"):
-        grid.paired([run(y, guess, patient)], [run(y, guess, patient, seed=1)])
+    with pytest.raises(DataError, match="no patient in common"):
+        grid.paired([run(y[kept], guess[kept], patient[kept])], [run(y[~kept], guess[~kept], patient[~kept])])
+
+
+def test_an_ensemble_is_compared_with_the_mean_of_the_seeds():
+    one, two, together = draw(9), draw(10, skill=0.9), draw(11, skill=0.8)
+    right = [float((y == guess).mean()) for y, guess, _ in (together, one, two)]
+    found = grid.paired([run(*together)], [run(*one), run(*two, seed=1)])["accuracy"]
+    assert found[0] == pytest.approx(right[0] - (right[1] + right[2]) / 2)
+
+
+def test_jk_is_of_the_folds_together():
+    a, b = draw(12, people="ab", skill=0.9), draw(13, people="cd", skill=0.3)
+    pooled = aami.report(np.r_[a[0], b[0]], np.r_[a[1], b[1]]).scores["jk"]
+    assert grid.table([run(*a, fold=0), run(*b, fold=1)]).jk[0] == pytest.approx(pooled)
 
 
 def test_scores_by_seed():

@@ -8,6 +8,7 @@ import torch
 from ecglib import models, networks, other
 from ecglib.errors import DataError, UnknownNameError
 from ecglib.labelsets import load
+from ecglib.splits import split
 from ecglib.windowset import WindowSet
 
 CLASSES = ("N", "paced", "WPW")
@@ -129,6 +130,63 @@ def test_networks_of_strangers(windows, monkeypatch, tmp_path, one_line):
     i = (own.time - -0.08).abs().idxmin()
     assert own.mV[i] == 1
     assert own.mV.max() == 1
+
+    models.save(net, tmp_path / "results" / "mitdb15" / "compact-window.safetensors")
+    ((alone, index),) = other.by_network(windows, level="window")
+    assert index.tolist() == [0, 1, 2, 3]  # one network for all
+    assert torch.equal(alone.head.bias, net.head.bias)
+    with pytest.raises(UnknownNameError):
+        next(other.by_network(windows, level="block"))
+
+
+@pytest.fixture
+def annotated(monkeypatch):
+    """40 windows of N and of WPW in four records, 30 s apart; "signals" are read from nowhere."""
+    record = np.tile(np.repeat(["100", "101", "230", "232"], 10), 2)
+    time = np.tile(30.0 * np.arange(10) + 5, 8) + np.repeat([0, 7], 40)
+    windows = WindowSet(
+        np.empty((80, 1, 0), np.float32), np.repeat([0, 2], 40), record, np.full(80, "mitdb"), time, time, CLASSES
+    )
+    asked = []
+    monkeypatch.setattr(other, "labels", lambda name, **more: asked.append((name, more)) or windows)
+    monkeypatch.setattr(other, "fill", lambda found, root: found)
+    return windows, asked
+
+
+def pairs(windows):
+    return set(zip(windows.record.tolist(), windows.time.tolist(), strict=True))
+
+
+def test_unseen_by_window_is_what_was_not_learnt_from(annotated):
+    windows, asked = annotated
+    wpw = windows[windows.y == 2]
+    found = other.unseen("WPW", level="window", root="there")
+    assert asked == [("mitdb", {"rule": "clean", "labels": "mitdb15", "root": "there"})]
+    part = split(windows, level="window", seed=0)[0]
+    held = windows[part.test]
+    assert pairs(found) == pairs(held[held.y == 2])
+    # of twelve drawn windows of a class a few are held out, and none of the others was learnt from
+    pack = windows.subsample(12, seed=0)
+    learnt = pack[split(pack, level="window", seed=0)[0].train]
+    few = other.unseen("WPW", level="window", per_class=12)
+    assert pairs(few) == pairs(wpw) - pairs(learnt[learnt.y == 2])
+    assert len(found) < len(few) < 40
+    assert set(few.y.tolist()) == {2}
+
+
+def test_unseen_by_patient_is_every_window_of_the_class(annotated):
+    windows, _ = annotated
+    wpw = windows[windows.y == 2]
+    assert pairs(other.unseen("WPW", level="patient")) == pairs(wpw)
+    turns = other.unseen("WPW", level="patient", most=6)
+    assert sorted(np.unique(turns.record, return_counts=True)[1].tolist()) == [1, 1, 2, 2]  # patients in turn
+    assert pairs(turns) <= pairs(wpw)
+    own = other.unseen("WPW", level="patient", patient="mitdb/230")
+    assert pairs(own) == pairs(wpw[wpw.record == "230"])
+    with pytest.raises(UnknownNameError, match="unknown class 'WPV'"):
+        other.unseen("WPV", level="patient")
+    with pytest.raises(UnknownNameError, match="unknown level 'block'"):
+        other.unseen("WPW", level="block")
 
 
 @pytest.mark.parametrize("name", ["window", "patient0", "patient1", "patient2"])

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ecglib import own_tables
 from ecglib.errors import DataError, EcglibError, UnknownNameError
 from ecglib.records import Record, open_record, read_record
 
@@ -100,6 +101,14 @@ def test_a_rate_that_is_no_whole_number(tmp_path, ecg):
     record = open_record(path)
     assert record.native_fs == 312.5
     assert record.duration == 8
+
+
+def test_a_rate_beside_the_headers_must_be_the_same(tmp_path, ecg, one_line):
+    path = write_edf(tmp_path / "mine.edf", [("ECG", "mV", ecg)])
+    assert np.array_equal(open_record(path, native_fs=360).signal, open_record(path).signal)
+    with pytest.raises(DataError) as caught:
+        open_record(path, native_fs=250.0)
+    one_line(caught, "native_fs is 250.0", "mine.edf tells 360 Hz", "leave it out")
 
 
 def test_annotations_of_edf_plus(tmp_path, ecg):
@@ -310,6 +319,28 @@ def test_what_is_no_file_of_ours(tmp_path, one_line):
         with pytest.raises(DataError) as caught:
             open_record(tmp_path / name)
         one_line(caught, name, part)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            PermissionError(13, "Permission denied"),
+            "cannot read mine.csv: Permission denied; choose a file that can be read",
+        ),
+        (OSError("odd"), "cannot read mine.csv: odd; choose a file that can be read"),
+        (MemoryError(), "mine.csv is too large to be read at once; cut it"),
+    ],
+)
+def test_a_file_that_the_machine_does_not_give(error, said, tmp_path, monkeypatch):
+    def read(*given, **more):
+        raise error
+
+    (tmp_path / "mine.csv").write_text("1\n2\n")
+    monkeypatch.setattr(own_tables, "read", read)
+    with pytest.raises(DataError) as caught:
+        open_record(tmp_path / "mine.csv")
+    assert str(caught.value) == said
 
 
 # Damaged EDF ----------------------------------------------------------------------------------------------------

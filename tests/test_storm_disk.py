@@ -76,6 +76,13 @@ def test_a_checkpoint_on_a_full_disk(whole, tmp_path):
     assert listed(tmp_path) == {}
 
 
+def test_windows_on_a_full_disk(whole, tmp_path):
+    own = windows.cut_database("phantom", rule="clean", root=whole).subsample(2, seed=0)
+    with full_disk(), pytest.raises(DataError, match="No space left"):
+        own.save(tmp_path / "own.npz")
+    assert listed(tmp_path) == {}
+
+
 def test_training_on_a_disk_that_fills_goes_on_later(whole, tmp_path):
     straight = train(whole, tmp_path / "straight", epochs=2)
     inner, written = files.Path.write_bytes, []
