@@ -41,7 +41,7 @@ def class_activation_map(model: Any, x: Tensor, target: int | Tensor | None = No
     Raises
     ------
     DataError
-        If the model has no such head: use `grad_cam`.
+        The model has no such head: use `grad_cam`; or x is no tensor of windows.
 
     References
     ----------
@@ -51,6 +51,7 @@ def class_activation_map(model: Any, x: Tensor, target: int | Tensor | None = No
     head = getattr(model, "head", None)
     if not isinstance(head, nn.Linear) or not hasattr(model, "feature_map"):
         raise DataError(f"{type(model).__name__} has no linear head on a pooled feature_map; use grad_cam instead")
+    _check_windows(x)
     index = None if target is None else class_index(target, x, head.out_features)
     parts = x.split(_AT_ONCE) if x.device.type == "cpu" else (x,)
     with evaluating(model), torch.no_grad():
@@ -80,6 +81,7 @@ def grad_cam(model: Any, x: Tensor, target: int | Tensor, *, relu: bool = False)
     """
     if not hasattr(model, "feature_map"):
         raise DataError(f"{type(model).__name__} has no feature_map to explain; use a network that has one")
+    _check_windows(x)
     kept: list[Tensor] = []
     original = model.feature_map
 
@@ -145,6 +147,12 @@ def step_edges(steps: int = 48, *, length: int = WINDOW) -> Tensor:
 def _every_class(weight: Tensor, f: Tensor) -> Tensor:
     """Maps (n, n_classes, steps) of units f (n, K, steps), whose weights are the first K columns of the head's."""
     return torch.einsum("ck,nkt->nct", weight[:, : f.shape[1]], f)
+
+
+def _check_windows(x: Any) -> None:
+    if not (isinstance(x, Tensor) and x.dim() == 3 and x.is_floating_point()):
+        kind = f"shape {tuple(x.shape)}, {x.dtype}" if hasattr(x, "shape") else type(x).__name__
+        raise DataError(f"expected a float32 tensor of windows (N, 1, {WINDOW}), mV, received {kind}")
 
 
 def padding(steps: int, length: int = WINDOW) -> int:

@@ -446,3 +446,13 @@ def test_a_pulse_is_seen_in_its_place(net):
     change = upsample((net.feature_map(with_pulse) - net.feature_map(quiet)).abs().sum(1)).detach()
     centre = (change * torch.arange(720)).sum(-1) / change.sum(-1)
     assert centre.tolist() == pytest.approx([150, 600], abs=16)
+
+
+@pytest.mark.parametrize("explain", [class_activation_map, grad_cam])
+@pytest.mark.parametrize(
+    "given", [np.zeros((1, 1, 720), np.float32), torch.zeros(1, 720), torch.zeros(1, 1, 720).long()]
+)
+def test_what_is_no_tensor_of_windows_is_told(net, one_line, explain, given):
+    with pytest.raises(DataError) as caught:
+        explain(net, given, 0)
+    one_line(caught, "expected a float32 tensor of windows (N, 1, 720)", "received shape (1, ")
