@@ -15,6 +15,7 @@ import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -29,6 +30,20 @@ from test_charts import charts  # noqa: E402
 from test_pages import STILL, WATCH  # noqa: E402
 
 
+def look(browser: Any, address: str, axe: str, scheme: str) -> tuple[list[float], list[str]]:
+    """When each chart was drawn, s, and what axe finds, of a page that a browser sees for the first time."""
+    with browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme) as reader:
+        page = reader.new_page()
+        page.add_init_script(WATCH)
+        page.goto(address, wait_until="load", timeout=120_000)
+        page.wait_for_function(STILL, timeout=120_000)
+        drawn = [round(float(t), 2) for t in page.evaluate("drawn")]
+        nameless = page.evaluate(FEW, TALLEST)
+        page.evaluate(axe)
+        found = [f"{impact}: {rule}, {scheme}" for impact, rule, _ in page.evaluate(RUN)]
+        return drawn, [*found, *(f"serious: {name}" for name in nameless)]
+
+
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
@@ -39,20 +54,13 @@ def main() -> None:
     with served(html) as url, sync_playwright() as player:
         browser = player.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
         for name in tqdm(names, disable=not sys.stderr.isatty()):
-            with browser.new_context(viewport={"width": 1280, "height": 900}) as reader:
-                page = reader.new_page()
-                page.add_init_script(WATCH)
-                page.goto(f"{url}/book/{name}.html", wait_until="load", timeout=120_000)
-                page.wait_for_function(STILL, timeout=120_000)
-                drawn = [round(float(t), 2) for t in page.evaluate("drawn")]
-                text = (html / "book" / f"{name}.html").read_text()
-                row = {"page": name, "kilobytes": len(text.encode()) // 1000, "charts": len(drawn)}
-                row["heaviest_chart_kb"] = max((size // 1000 for *_, size in charts(text)), default=0)
-                row |= {"first_chart_s": drawn[0], "last_chart_s": drawn[-1]} if drawn else {}
-                nameless = page.evaluate(FEW, TALLEST)
-                page.evaluate(axe)
-                found = [f"{impact}: {rule}" for impact, rule, _ in page.evaluate(RUN)]
-                rows.append(row | {"axe": [*found, *(f"serious: {name}" for name in nameless)]})
+            text = (html / "book" / f"{name}.html").read_text()
+            drawn, light = look(browser, f"{url}/book/{name}.html", axe, "light")
+            _, dark = look(browser, f"{url}/book/{name}.html", axe, "dark")
+            row = {"page": name, "kilobytes": len(text.encode()) // 1000, "charts": len(drawn)}
+            row["heaviest_chart_kb"] = max((size // 1000 for *_, size in charts(text)), default=0)
+            row |= {"first_chart_s": drawn[0], "last_chart_s": drawn[-1]} if drawn else {}
+            rows.append(row | {"axe": light + dark})
         version = browser.version
         browser.close()
     line = re.search(r'class="ecglib-provenance"[^>]*>([^<]+)', (html / "book" / "index.html").read_text())

@@ -204,7 +204,7 @@ def collect(work: Path) -> None:
     ]  # fmt: skip
     found = source.find("mitdb")
     out: dict[str, Any] = {
-        "what": "variants of the small network on clean windows of MITDB, patients held out; rows and windows as in grid.json",
+        "what": "variants of the small network on clean windows of MITDB, patients held out; rows, windows as in grid.json",
         "code_version": __version__, "per_class": PER_CLASS, "folds": FOLDS, "config": asdict(CONFIG),
         "augment": CHANGES, "devices": sorted({r["run"]["device"] for r in rows if r["run"]}),
         "records_sha256": found.fingerprint() if found else "records not at hand when this was written",
