@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 
 class EcglibError(ValueError):
-    """Base of every error that ``ecglib`` raises on purpose; the shell turns it into exit status 2.
+    r"""Base of every error that ``ecglib`` raises on purpose; the shell turns it into exit status 2.
 
     A message may quote a file, and a file may hold anything: line breaks, and what would steer a terminal, are escaped.
 
-    >>> print(DataError("no class '\\n'"))
-    no class '\\n'
+    >>> print(DataError("no class '\n'"))
+    no class '\n'
     """
 
     def __init__(self, message: str = ""):
