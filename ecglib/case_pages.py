@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ecglib import CLASSES, clinic
+from ecglib.case_tables import where
 from ecglib.errors import check_name
 from ecglib.files import write_atomically
 from ecglib.source import project_root
@@ -119,8 +120,8 @@ def _flip(found: Study, span: Span | None) -> str:
         return f"No span on these grids makes the network name anything but {name}."
     begin, r = found.beat.begin, float(found.beat.window.anchor[0])
     a, b = begin + span.start, begin + span.stop
-    where = clinic.spans(found.label, anchor=r, start=begin, stop=begin + 2)
-    inside = sum(max(0.0, min(b, stop) - max(a, start)) for start, stop in where) / (b - a)
+    expected = where(found.label, anchor=r, begin=begin)
+    inside = sum(max(0.0, min(b, stop) - max(a, start)) for start, stop in expected) / (b - a)
     return (
         f"Without {1000 * (b - a):.0f} ms, from {1000 * (a - r):+.0f} to {1000 * (b - r):+.0f} ms about the R peak, "
         f"the network names {CLASSES[span.after]} in place of {CLASSES[span.before]}. "

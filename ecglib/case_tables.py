@@ -10,6 +10,7 @@ import pandas as pd
 from ecglib import averages, clinic, networks
 from ecglib.overlap import over_patients
 from ecglib.segments import OTHERS, SEGMENTS, share
+from ecglib.windowset import HALF_S
 
 if TYPE_CHECKING:
     from ecglib.cases import Study
@@ -55,6 +56,16 @@ def expected(found: Study) -> pd.DataFrame:
         over = pd.DataFrame({m: _over(v - shares[name], who) for m, v in shares.items()}).T
         table = table.join(over[["mean", "low", "high"]].add_prefix(f"{control}_"))
     return table
+
+
+def where(label: str, *, anchor: float, begin: float) -> list[tuple[float, float]]:
+    """Spans in which the evidence of a class is expected in a window from ``begin`` on, s; those that meet are one."""
+    joined: list[tuple[float, float]] = []
+    for a, b in sorted(clinic.spans(label, anchor=anchor, start=begin, stop=begin + 2 * HALF_S)):
+        joined[-1:] = (
+            [(joined[-1][0], max(b, joined[-1][1]))] if joined and a <= joined[-1][1] else [*joined[-1:], (a, b)]
+        )
+    return joined
 
 
 # Internals -----------------------------------------------------------------------------------------------------

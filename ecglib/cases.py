@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ecglib import CLASSES, FS, WINDOW, case, clinic, models, networks
+from ecglib import CLASSES, FS, WINDOW, case, models, networks
 from ecglib.attribution import attribute
 from ecglib.cam import class_activation_map, upsample
 from ecglib.case_pages import page, words, write_pages
-from ecglib.case_tables import CONTROLS, average, expected, masses
+from ecglib.case_tables import CONTROLS, average, expected, masses, where
 from ecglib.collapsed import collapse_expected
 from ecglib.counterfactual import Span, smallest_span
 from ecglib.errors import DataError, check_name
@@ -168,16 +168,6 @@ def study(
     about = zip(drawn.record, drawn.anchor, drawn.time - HALF_S, strict=True)
     places = np.stack([segments(beats[r].time, beats[r].symbol, anchor=a, start=t) for r, a, t in about])
     return Study(label, beat, net, relevance, drawn, bool(held.any()), maps, masks, logits, places)
-
-
-def where(label: str, *, anchor: float, begin: float) -> list[tuple[float, float]]:
-    """Spans in which the evidence of a class is expected in a window from ``begin`` on, s; those that meet are one."""
-    joined: list[tuple[float, float]] = []
-    for a, b in sorted(clinic.spans(label, anchor=anchor, start=begin, stop=begin + 2 * HALF_S)):
-        joined[-1:] = (
-            [(joined[-1][0], max(b, joined[-1][1]))] if joined and a <= joined[-1][1] else [*joined[-1:], (a, b)]
-        )
-    return joined
 
 
 def further(found: Study, *, most: int = 3) -> list[int]:

@@ -182,7 +182,10 @@ def main() -> None:
     arguments = [a for a in sys.argv[1:] if a != "--debug"]  # it may stand anywhere
     usage_error: Any = typer.BadParameter.__bases__[0]  # typer brings a click of its own
     try:
-        sys.exit(app(arguments, standalone_mode=False))
+        status = app(arguments, standalone_mode=False)
+        if status == 130:  # typer has made a status of the key
+            raise KeyboardInterrupt
+        sys.exit(status)
     except (EcglibError, OSError, MemoryError, usage_error) as error:
         if "--debug" in sys.argv:
             raise

@@ -15,7 +15,7 @@ import numpy as np
 from ecglib import CLASSES, FS, WINDOW
 from ecglib.errors import check_name
 from ecglib.localisation import span_mask
-from ecglib.windowset import HALF_S, WindowSet
+from ecglib.windowset import HALF_S, WindowSet, eight
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,13 @@ def truth(windows: WindowSet, *, scale: float = 1.0, shift: float = 0.0) -> np.n
         Of the borders' distances from R.
     shift : float
         By which they lie later, s.
+
+    Raises
+    ------
+    DataError
+        The windows are of other classes than the eight.
     """
-    out = []
+    out, windows = [], eight(windows)
     for y, start, anchor in zip(windows.y, windows.time - HALF_S, windows.anchor, strict=True):
         moved = [(anchor + scale * a + shift, anchor + scale * b + shift) for a, b, _ in CRITERIA[CLASSES[y]].spans]
         out.append(span_mask(moved, start=start, length=WINDOW, fs=FS))

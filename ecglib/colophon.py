@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import platform
@@ -101,7 +102,7 @@ def not_found(title: str) -> str:
     A server shows it in place of a missing page at any depth, so no relative link of it would hold; its script looks
     for the book's inventory in the folders above, and sets its links to where that lies.
     """
-    return _NOT_FOUND.replace("TITLE", title)
+    return _NOT_FOUND.replace("TITLE", html.escape(title))
 
 
 # Internals -----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from ecglib.errors import DataError
 from ecglib.rules import RHYTHM_CLASS, RULES
 from ecglib.splits import shared_samples, split
 from ecglib.windows import TABLE, cut, cut_database, labels
-from ecglib.windowset import HALF_S, WindowSet, concat
+from ecglib.windowset import HALF_S, WindowSet, concat, eight
 
 _LTAFDB_N = 10_756  # windows of LTAFDB's N that the deck counts; nobody knows which, so that many are drawn
 
@@ -55,7 +55,7 @@ def measure(root: str | os.PathLike[str] | None = None, *, seed: int = 0) -> dic
 
 def position(windows: WindowSet, *, rule: str, seed: int = 0) -> list[dict[str, Any]]:
     """Score `ecglib.probes.position_probe` on the eight classes, and on beats against rhythms (labels are enough)."""
-    is_rhythm = np.isin(windows.y, list(RHYTHM_CLASS.values()))
+    is_rhythm = np.isin(eight(windows).y, list(RHYTHM_CLASS.values()))
     families = replace(windows, y=np.where(is_rhythm, RHYTHM_CLASS["AFIB"], 0))
     rows = []
     for of, asked in (("eight classes", windows), ("beats or rhythms", families)):
@@ -92,12 +92,12 @@ def overlap(windows: WindowSet, *, per_class: int = 2500, seed: int = 0) -> pd.D
         windows that share none), stranger (share of test windows whose patient is not in training), windows.
     """
     rng, rows = np.random.default_rng(seed), []
-    few = [rng.permutation(np.flatnonzero(windows.y == c))[:per_class] for c in range(len(CLASSES))]
+    few = [rng.permutation(np.flatnonzero(windows.y == c))[:per_class] for c in range(len(windows.classes))]
     for drawn, chosen in (("all windows", windows), (f"{per_class:,} a class", windows[np.sort(np.concatenate(few))])):
         part = split(chosen, level="window", seed=seed)[0]
         shared, y, patient = shared_samples(chosen, part), chosen.y[part.test], chosen.patient
         known = np.isin(patient[part.test], np.unique(patient[part.train]))
-        for c, name in enumerate(CLASSES):
+        for c, name in enumerate(windows.classes):
             if (own := y == c).any():
                 mean, none = float(shared[own].mean()), float((shared[own] == 0).mean())
                 rows.append((drawn, name, mean, none, float((~known[own]).mean()), int(own.sum())))
@@ -113,7 +113,7 @@ def recorder(windows: WindowSet, *, seed: int = 0) -> pd.DataFrame:
         Columns windows ("all", "AFIB"), band ("all", "below 40 Hz"), databases, accuracy, low, high, chance, patients.
     """
     rows = []
-    for which, chosen in (("all", windows), ("AFIB", windows[windows.y == CLASSES.index("AFIB")])):
+    for which, chosen in (("all", windows), ("AFIB", windows[eight(windows).y == CLASSES.index("AFIB")])):
         for band, below in (("all", FS / 2), ("below 40 Hz", 40.0)):
             scored, names = probes.spectrum_probe(chosen, below=below, seed=seed)
             low, high = scored.intervals["accuracy"]
@@ -154,7 +154,7 @@ def average_window(windows: WindowSet) -> pd.DataFrame:
     """
     signal, patient = averages.beats(windows.x), windows.patient
     tables = []
-    for c, label in enumerate(CLASSES):
+    for c, label in enumerate(windows.classes):
         people = np.unique(patient[windows.y == c])
         if not len(people):
             continue

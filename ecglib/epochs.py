@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ecglib import CLASSES, cam
+from ecglib import cam
 from ecglib.evaluation import predict, report
 from ecglib.localisation import chance, mass_accuracy
 from ecglib.overlap import over_patients, rank_correlation
@@ -93,7 +93,7 @@ def table(course: Course, seen: WindowSet, truth: np.ndarray) -> pd.DataFrame:
     free = chance(truth)
     for i, epoch in enumerate(course.epochs):
         guess = course.logits[i].argmax(1)
-        scored = report(seen.y, guess, groups=seen.patient)
+        scored = report(seen.y, guess, groups=seen.patient, classes=seen.classes)
         upsampled = cam.upsample(torch.from_numpy(course.maps[i])).numpy()
         values = {
             "accuracy": (guess == seen.y) * 1.0,
@@ -137,7 +137,7 @@ def averages(course: Course, seen: WindowSet, *, before: float = 0.4, after: flo
     )
     around = np.where(inside, around, np.nan)
     rows = []
-    for c, name in enumerate(CLASSES):
+    for c, name in enumerate(seen.classes):
         own = seen.y == c
         if not own.any():
             continue

@@ -28,6 +28,7 @@ from ecglib.records import read_record
 from ecglib.scores import draws
 from ecglib.source import Source
 from ecglib.windows import HALF_S, WindowSet
+from ecglib.windowset import eight
 
 Assigned = list[tuple[nn.Module, np.ndarray]]  # networks, each with the numbers of the windows that it explains
 Maps = Mapping[str, np.ndarray]  # relevance (N, T) by name of the explanation or control
@@ -128,8 +129,8 @@ def judge(claim: str, found: Mapping[str, np.ndarray], patient: np.ndarray) -> l
 
 
 def by_class(values: np.ndarray, windows: WindowSet) -> dict[str, np.ndarray]:
-    """Values (N,) of one class at a time, NaN elsewhere."""
-    return {c: np.where(windows.y == i, values, np.nan) for i, c in enumerate(CLASSES)}
+    """Values (N,) of one class of the eight at a time, NaN elsewhere."""
+    return {c: np.where(eight(windows).y == i, values, np.nan) for i, c in enumerate(CLASSES)}
 
 
 # Tables ----------------------------------------------------------------------------------------------------------

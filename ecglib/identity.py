@@ -29,7 +29,7 @@ from ecglib.overlap import over_patients, rank_correlation
 from ecglib.source import Source
 from ecglib.splits import split
 from ecglib.windows import BLOCK_S, WindowSet, fill, labels
-from ecglib.windowset import HALF_S
+from ecglib.windowset import HALF_S, eight
 
 _AT_ONCE = 32  # windows that pass the CNN at once
 _NEAR_R_S = 0.06  # to either side of R: the QRS complex
@@ -68,7 +68,7 @@ def unseen(source: Source, *, label: str = "N", per_half: int = 10, seed: int = 
     source : Source
     label : str
     per_half : int
-        Windows from the earlier half of a patient's 60-s blocks, and from the later one; patients with fewer are left out.
+        Windows from either half of a patient's, as `earlier` parts them; patients with fewer are left out.
     seed : int
 
     Notes
@@ -95,10 +95,12 @@ def unseen(source: Source, *, label: str = "N", per_half: int = 10, seed: int = 
 
 
 def earlier(windows: WindowSet) -> np.ndarray:
-    """Whether a window lies in the earlier half of its patient's 60-s blocks, shape (N,): no sample is on both sides."""
+    """Whether a window lies in a 60-s block before the middle one of its patient's windows, shape (N,).
+
+    Every block lies on one side.  The middle is that of the windows, so as many drawn from either side are halved as before.
+    """
     block = np.floor(windows.anchor / BLOCK_S) + 1e4 * np.unique(windows.record, return_inverse=True)[1]
-    middle = pd.Series(block).groupby(windows.patient).transform(lambda b: np.median(np.unique(b))).to_numpy()
-    return block < middle
+    return block < pd.Series(block).groupby(windows.patient).transform("median").to_numpy()
 
 
 def features(net: Any, x: np.ndarray) -> np.ndarray:
@@ -212,7 +214,7 @@ def occluded(net: Any, windows: WindowSet, relevance: np.ndarray, *, share: floa
 
 
 def _by_class(windows: WindowSet, values: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    patient = windows.patient
+    patient = eight(windows).patient
     rows = [
         {"pair": pair, "label": c, **over_patients(v[windows.y == i], patient[windows.y == i])}
         for pair, v in values.items()

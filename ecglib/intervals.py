@@ -16,7 +16,7 @@ from ecglib import CLASSES
 from ecglib.databases import record_names
 from ecglib.errors import DataError
 from ecglib.records import Record, read_annotations
-from ecglib.windowset import WindowSet
+from ecglib.windowset import WindowSet, eight
 
 NEAR_S = 5.0  #: beats up to this far to either side make the heart rate around a beat
 
@@ -96,8 +96,13 @@ def of_windows(windows: WindowSet, *, root: str | os.PathLike[str] | None = None
     -------
     DataFrame
         One row a window, in their order: columns as of `measure`, the label that of the window, and record.
+
+    Raises
+    ------
+    DataError
+        The windows are of other classes than the eight.
     """
-    found = np.full((len(windows), 2), np.nan)
+    found = np.full((len(eight(windows)), 2), np.nan)
     keys = np.char.add(np.char.add(windows.database, "/"), windows.record)
     for key in np.unique(keys):
         own = np.flatnonzero(keys == key)

@@ -26,6 +26,7 @@ from ecglib.files import write_atomically
 from ecglib.source import Source, project_root, work_folder
 from ecglib.splits import split
 from ecglib.windows import WindowSet, cut_database
+from ecglib.windowset import eight
 
 LEVELS = ("window", "patient")
 
@@ -115,7 +116,14 @@ def by_network(
     """Pair each network of a level with the windows that `network` would give it: (network, indices).
 
     Of the level "window" there is one; ``level`` may also be the path of a checkpoint, as for `network`.
+
+    Raises
+    ------
+    DataError
+        The windows are of other classes than the eight, which these networks name.
     """
+    if level in LEVELS:
+        eight(windows)
     if level != "patient":
         yield network(source, level=level)[0], np.arange(len(windows))
         return

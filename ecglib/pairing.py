@@ -21,6 +21,7 @@ from ecglib.localisation import chance, mass_accuracy
 from ecglib.overlap import MEASURES, Relevance, by_step, compare, summary
 from ecglib.source import Source
 from ecglib.windows import HALF_S, WindowSet
+from ecglib.windowset import eight
 
 CONTROLS = ("uniform", "amplitude", "slope", "bump")  #: of `ecglib.attribution`, those fixed before the reference run
 
@@ -163,7 +164,7 @@ def truth(source: Source, windows: WindowSet, *, kind: str = "expected") -> np.n
     check_name("truth", kind, ("expected", "planted"))
     if kind == "expected":
         return clinic.truth(windows)
-    known = {str(r): phantom.read_truth(str(r), root=source.root) for r in np.unique(windows.record)}
+    known = {str(r): phantom.read_truth(str(r), root=source.root) for r in np.unique(eight(windows).record)}
     of = zip(windows.y, windows.record, windows.time - HALF_S, strict=True)
     return np.stack([phantom.evidence_mask(known[str(r)], label=CLASSES[y], start=float(t)) for y, r, t in of])
 
@@ -172,7 +173,7 @@ def truth(source: Source, windows: WindowSet, *, kind: str = "expected") -> np.n
 
 
 def _about(windows: WindowSet) -> dict[str, np.ndarray]:
-    return {"label": np.array(CLASSES)[windows.y], "patient": windows.patient}
+    return {"label": np.array(CLASSES)[eight(windows).y], "patient": windows.patient}
 
 
 def _at_the_beat(windows: WindowSet, relevance: Relevance) -> Relevance:

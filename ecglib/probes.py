@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from ecglib import CLASSES, FS
+from ecglib import FS
 from ecglib.errors import DataError
 from ecglib.evaluation import Report, report
 from ecglib.windows import WindowSet
@@ -30,7 +30,7 @@ def position_probe(windows: WindowSet, *, per_class: int = 200, folds: int = 4, 
         Chance: one over the number of classes.
     """
     patient = windows.patient
-    usable = [c for c in range(len(CLASSES)) if len(set(patient[windows.y == c])) >= 2]
+    usable = [c for c in range(len(windows.classes)) if len(set(patient[windows.y == c])) >= 2]
     if len(usable) < 2:
         raise DataError("the probe needs two classes with two patients each")
     windows = windows[np.isin(windows.y, usable)]
@@ -40,7 +40,8 @@ def position_probe(windows: WindowSet, *, per_class: int = 200, folds: int = 4, 
     tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=10, class_weight="balanced", random_state=seed)
     cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     guess = cross_val_predict(tree, windows.r_position[:, None], windows.y, groups=windows.patient, cv=cut)
-    return report(windows.y, guess, groups=windows.patient, seed=seed), 1 / len(usable)
+    scored = report(windows.y, guess, groups=windows.patient, classes=windows.classes, seed=seed)
+    return scored, 1 / len(usable)
 
 
 def spectrum(x: np.ndarray, *, band_hz: float = 5.0, below: float = FS / 2) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +94,7 @@ def spectrum_probe(
     if len(names) < 2:
         raise DataError(f"the probe tells databases apart and these windows are all from {' '.join(names) or 'none'}")
     source = np.searchsorted(names, windows.database)
-    turns = replace(windows, y=source.astype(np.int64))  # subsample takes patients in turn within each "class"
+    turns = replace(windows, y=source.astype(np.int64), classes=names)  # subsample takes patients in turn within each
     few = min(per_database, int(np.bincount(source).min()))
     turns = turns.subsample(few, seed=seed)
     shares = spectrum(turns.x, below=below)[1]

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ecglib import grid, models
+from ecglib import CLASSES, grid, models
 from ecglib.attribution import attribute
 from ecglib.batching import AT_ONCE_GPU
 from ecglib.errors import DataError
@@ -152,7 +152,7 @@ def retrain(
     -------
     model : nn.Module
     run : dict
-        seed, fold and confusion by patient, as `scores` and `contrast` read them.
+        seed, fold, confusion by patient and classes, as `scores` and `contrast` read them.
     """
     with tempfile.TemporaryDirectory() as folder:
         net = models.build(network, seed=config.seed, **options)
@@ -160,7 +160,7 @@ def retrain(
     test = windows[part.test]
     guess = predict(net, test.x).argmax(1)
     confusion = grid.packed(test.y, guess, test.patient, n_classes=len(windows.classes))
-    return net, {"seed": config.seed, "fold": part.fold, "confusion": confusion}
+    return net, {"seed": config.seed, "fold": part.fold, "confusion": confusion, "classes": list(windows.classes)}
 
 
 # Over patients ---------------------------------------------------------------------------------------------------
@@ -172,15 +172,15 @@ def scores(runs: Sequence[dict[str, Any]], *, together: int = 1, n_boot: int = 2
     Parameters
     ----------
     runs : sequence of dict
-        As in `ecglib.grid`: seed and confusion by patient.  Folds of a seed are pooled, seeds averaged, and a bootstrap
-        draws the patients of all seeds together.
+        As in `ecglib.grid`: seed and confusion by patient; classes, the same in all, if not the eight.  Folds of a seed
+        are pooled, seeds averaged, and a bootstrap draws the patients of all seeds together.
 
     Returns
     -------
     dict
         runs, seeds, patients, and for each score its mean, ``_low`` and ``_high``.
     """
-    patients, matrices = grid.confusion_of(list(runs))
+    patients, matrices = grid.confusion_of(list(runs), classes=_classes(runs))
     out: dict[str, Any] = {"runs": len(runs), "seeds": len(matrices), "patients": len(patients)}
     return out | _interval(_drawn(matrices, n_boot=n_boot, seed=seed), together)
 
@@ -200,7 +200,8 @@ def contrast(
     shared = set.intersection(*({(r["seed"], r["fold"]) for r in runs} for runs in (first, second)))
     if not shared:
         raise DataError("the two conditions have no seed and fold in common; train both")
-    pair = [grid.confusion_of([r for r in runs if (r["seed"], r["fold"]) in shared]) for runs in (first, second)]
+    kept = [[r for r in runs if (r["seed"], r["fold"]) in shared] for runs in (first, second)]
+    pair = [grid.confusion_of(runs, classes=_classes([*first, *second])) for runs in kept]
     if pair[0][0] != pair[1][0]:
         raise DataError("the two conditions were tested on other patients; test both on the same windows")
     change = np.subtract(*(_drawn(m, n_boot=n_boot, seed=seed) for _, m in pair))
@@ -218,6 +219,13 @@ def table(
 
 
 # Internals -----------------------------------------------------------------------------------------------------
+
+
+def _classes(runs: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    kinds = sorted({tuple(r.get("classes", CLASSES)) for r in runs})
+    if len(kinds) != 1:
+        raise DataError(f"expected runs of one label set, received {len(kinds)}; compare runs of the same classes")
+    return kinds[0]
 
 
 def _drawn(matrices: np.ndarray, *, n_boot: int, seed: int) -> np.ndarray:

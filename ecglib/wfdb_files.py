@@ -46,6 +46,7 @@ def samples(path: Path, header: Any, *, channel: int, first: int, last: int) -> 
         digital = wfdb.rdrecord(
             str(path), sampfrom=first, sampto=last, channels=[channel], physical=False, return_res=32
         )
+        physical = digital.dac(return_res=32)[:, 0]
     except Exception as error:  # wfdb raises whatever a strange format makes it trip over
         raise DataError(f"cannot read the signal of record {path.name}: {_line(error)}; fetch it again") from error
     # wfdb averages the samples of a frame, the checksum is that of the file
@@ -57,7 +58,7 @@ def samples(path: Path, header: Any, *, channel: int, first: int, last: int) -> 
                 f"record {path.name}: the header gives checksum {expected} for channel {channel} and the data have "
                 f"{received}; header and .dat do not belong together, fetch both again"
             )
-    return digital.dac(return_res=32)[:, 0]
+    return physical
 
 
 #: bytes per sample of the WFDB storage formats whose size is fixed

@@ -123,6 +123,20 @@ def load_windows(path: str | os.PathLike[str]) -> WindowSet:
         ) from error
 
 
+def eight(windows: WindowSet) -> WindowSet:
+    """The windows as they came: for what speaks of the eight classes and would read the labels of others as theirs.
+
+    Raises
+    ------
+    DataError
+        Their classes are not `ecglib.CLASSES`.
+    """
+    if tuple(windows.classes) != CLASSES:
+        received, expected = (", ".join(names) for names in (windows.classes, CLASSES))
+        raise DataError(f"expected windows of the classes {expected}; received {received}: cut them with 'mitdb8'")
+    return windows
+
+
 def concat(parts: Iterable[WindowSet]) -> WindowSet:
     """Join window sets in order."""
     parts = list(parts)

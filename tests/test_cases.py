@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -204,6 +206,95 @@ def test_every_number_of_the_page_has_a_word(found):
     assert said["strangers"] == "never saw their patients"
 
 
+def test_the_panel_of_a_window_shows_its_class_and_the_one_that_is_named(found):
+    logits, maps, masks = np.zeros((6, 8)), found.maps.copy(), np.full_like(found.masks, 0.001)
+    logits[:, CLASSES.index("PAC")] = 1
+    logits[2, CLASSES.index("PVC")] = 2
+    maps[2, CLASSES.index("PVC")] = np.linspace(-1, 3, 720)
+    maps[2, CLASSES.index("PAC")] = -1
+    masks[2, 100:200] = 0.42
+    changed = replace(found, logits=logits, maps=maps, masks=masks)
+    assert changed.named.tolist() == [2, 2, 1, 2, 2, 2]
+    panel = changed.panel(2)
+    assert list(panel["relevance"]) == [
+        "CNN map, PAC (nowhere positive)", "CNN map, PVC", "LSTM mask, PAC (deletes up to 0.42)",
+    ]  # fmt: skip
+    assert panel["relevance"]["CNN map, PVC"] == pytest.approx(np.maximum(np.linspace(-1, 3, 720), 0))
+    assert np.flatnonzero(panel["relevance"]["LSTM mask, PAC (deletes up to 0.42)"] > 0.1)[[0, -1]].tolist() == [
+        100,
+        199,
+    ]
+    record, begin = found.windows.record[2], found.windows.time[2] - 1
+    assert panel["title"] == f"Record {record}, annotated PAC, named PVC"
+    assert panel["start"] == begin
+    assert np.array_equal(panel["signal"], found.windows.x[2, 0])
+    assert panel["marks"] == {"expected": cases.where("PAC", anchor=found.windows.anchor[2], begin=begin)}
+    right = changed.panel(3)
+    assert [name.split(" (")[0] for name in right["relevance"]] == ["CNN map, PAC", "LSTM mask, PAC"]
+    assert (right["relevance"]["LSTM mask, PAC (deletes nothing)"] == 0).all()
+    strip = {"CNN map": np.linspace(-1, 1, 720), "LSTM mask": np.full(720, 0.5)}
+    shown = replace(found, relevance=strip).shown
+    assert list(shown) == ["CNN map", "LSTM mask (deletes up to 0.50)"]
+    assert shown["CNN map"].min() == 0
+
+
+class Step(torch.nn.Module):
+    """Names PVC where any of the samples ``a`` up to ``b`` is above 0.5, else N."""
+
+    def __init__(self, a: int, b: int):
+        super().__init__()
+        self.a, self.b, self.seen = a, b, 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        high = (x[:, 0, self.a : self.b] > 0.5).any(1).float()
+        return torch.eye(8)[torch.where(high > 0, 1, 0)]
+
+
+def planted(found, a, b):
+    """A study of a window with a step of 1 mV on the samples ``a`` up to ``b``, from 9.0 s on, with R at 10.0 s."""
+    x = np.zeros((1, 1, 720), np.float32)
+    x[..., a:b] = 1
+    window = replace(
+        found.beat.window, x=x, y=np.array([1]), record=np.array(["p01"]), database=np.array(["phantom"]),
+        time=np.array([10.0]), anchor=np.array([10.0]),
+    )  # fmt: skip
+    votes = pd.DataFrame({"logit": np.eye(8)[1]})
+    beat = SimpleNamespace(window=window, begin=9.0, votes=votes)
+    return replace(found, label="PVC", beat=beat, net=Step(a, b))
+
+
+def test_a_decision_flips_by_the_shortest_span_that_two_grids_have(found):
+    from ecglib.case_pages import _flip
+
+    near = planted(found, 346, 368)  # 61 ms from 39 ms before R: of the grid of 20 ms, four steps
+    span = cases.flip(near)
+    assert (span.start, span.stop, span.before, span.after) == pytest.approx((346 / 360, 374 / 360, 1, 0), abs=0.006)
+    assert span.start * 360 <= 346
+    assert span.stop * 360 >= 368
+    wide = planted(found, 300, 400)  # 0.28 s from 0.17 s before R: four steps of 0.1 s
+    span = cases.flip(wide)
+    assert (span.start, span.stop) == pytest.approx((0.8, 1.2))
+    assert wide.net.seen <= 501
+    # of the 400 ms about R, PVC's evidence takes those from 80 ms before it on: 280
+    assert _flip(wide, span) == (
+        "Without 400 ms, from -200 to +200 ms about the R peak, the network names N in place of PVC. "
+        "Of that span 70% lies where the evidence of PVC is expected."
+    )
+    never = planted(found, 0, 720)
+    assert cases.flip(never) is None
+    assert never.net.seen <= 502
+    assert _flip(never, None) == "No span on these grids makes the network name anything but PVC."
+
+
+def test_no_more_than_all_of_a_span_lies_in_the_evidence(found):
+    from ecglib.case_pages import _flip
+
+    calm = replace(planted(found, 337, 345), label="N")
+    span = SimpleNamespace(start=0.94, stop=0.96, before=1, after=0)  # P and PR end, the QRS begins
+    assert "Of that span 100% lies" in _flip(calm, span)
+
+
 def test_spans_that_meet_are_one():
     assert np.array(cases.where("N", anchor=10.0, begin=9.0)) == pytest.approx(np.array([[9.80, 10.05]]))
     two = cases.where("SBR", anchor=10.0, begin=9.5)  # the first begins with the window
@@ -235,6 +326,8 @@ def test_bad_arguments(phantom_root):
         cases.study(book, "PVX")
     with pytest.raises(UnknownNameError, match="unknown split 'block'"):
         cases.study(book, "PVC", split="block")
+    with pytest.raises(DataError, match="phantom has no clean window of RBBB; choose another"):
+        cases.study(book, "RBBB", split="window")  # a patient with another rhythm
     none = source.Source("phantom", phantom_root, ())
     with pytest.raises(DataError):
         cases.study(none, "PVC", split="window")

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import http.server
 import io
+import json
 import os
 import re
 import shlex
@@ -16,12 +17,17 @@ import threading
 import traceback
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 import typer
 
 import ecglib
-from ecglib import cli
+from ecglib import book, cli, models, training
+from ecglib.splits import split
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
@@ -227,3 +233,105 @@ def test_debug_shows_the_traceback(line, tmp_path):
     assert done.returncode != 0
     assert "Traceback (most recent call last)" in done.stderr
     assert "UnknownNameError: unknown database 'mitbd'" in done.stderr
+
+
+# What the commands do ----------------------------------------------------------------------------------------------
+
+
+def test_a_count_is_shown_with_commas_and_dashes(tmp_path, monkeypatch):
+    asked = []
+    table = pd.DataFrame({"mitdb": [75052.0, np.nan], "ltdb": [0.0, 7.0]}, index=["N", "PVC"])
+    monkeypatch.setattr(ecglib.windows, "count_table", lambda root, **more: asked.append((root, more)) or table)
+    done = inside("count", "--root", "there", "--rule", "clean", "--labels", "mitdb15", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["mitdb", "ltdb"], ["N", "75,052", "0"], ["PVC", "–", "7"],
+    ]  # fmt: skip
+    assert asked == [(Path("there"), {"rule": "clean", "progress": False, "labels": "mitdb15"})]
+
+
+def test_a_training_is_scored_on_whom_it_held_out(phantom_root, phantom_clean, tmp_path):
+    given = "--model compact --width 4 --epochs 1 --draws 64 --batch-size 32 --per-class 24 --folds 4 --fold 1 --seed 3"
+    done = inside("train", "phantom", "--root", str(phantom_root), "--out", "run", *given.split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    windows = phantom_clean.subsample(24, seed=3)
+    held = split(windows, level="patient", folds=4, seed=3)[1].test
+    path = tmp_path / "run" / "model.safetensors"
+    notes, net = models.metadata(path), models.load(path).eval()
+    assert notes["patients_held_out"] == sorted(set(windows.patient[held].tolist()))
+    assert (notes["database"], notes["rule"], notes["run"]["fold"]) == ("phantom", "clean", 1)
+    assert {k: notes["run"]["config"][k] for k in ("epochs", "draws", "batch_size", "seed")} == {
+        "epochs": 1, "draws": 64, "batch_size": 32, "seed": 3,
+    }  # fmt: skip
+    assert net.options["width"] == 4
+    with torch.no_grad():
+        guess = net(torch.from_numpy(windows.x[held])).argmax(1).numpy()
+    truth, f1 = windows.y[held], []
+    for c in np.union1d(truth, guess):  # by hand, of the classes that were held out or named
+        f1.append(2 * ((guess == c) & (truth == c)).sum() / ((guess == c).sum() + (truth == c).sum()))
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["scores"]["accuracy"] == pytest.approx((guess == truth).mean(), abs=5e-5)
+    assert report["scores"]["f1_macro"] == pytest.approx(np.mean(f1), abs=5e-5)
+    assert np.sum(report["confusion"]) == len(held)
+    assert report["n_groups"] == len(notes["patients_held_out"])
+    said = f"accuracy {(guess == truth).mean():.3f}, macro-F1 {np.mean(f1):.3f} (held out by patient)"
+    assert done.stdout == f"run/model.safetensors: {said}\n"
+
+
+def test_a_fold_that_the_split_does_not_have(phantom_root, tmp_path):
+    given = "--per-class 2 --folds 2 --fold 2 --model compact --out run".split()
+    done = inside("train", "phantom", "--root", str(phantom_root), *given, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == "ecglib: there is no fold 2; the split has 2, counted from 0"
+    refused(
+        inside("train", "phantom", "--published", "--model", "compact", "--out", "run", cwd=tmp_path),
+        "unknown network with a published recipe 'compact'",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_processes_of_a_training_write_nothing(phantom_root, tmp_path, monkeypatch):
+    """torchrun's second process has learnt the same; one of them saves it."""
+    monkeypatch.setenv("RANK", "1")
+    run = SimpleNamespace(model=None, record={})
+    monkeypatch.setattr(training, "fit", lambda *given, **more: run)
+    given = "--per-class 2 --folds 2 --model compact --width 4 --out run".split()
+    done = inside("train", "phantom", "--root", str(phantom_root), *given, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert not (tmp_path / "run").exists()
+
+
+def test_pairs_that_were_brought_in_step_are_named(project, monkeypatch):
+    monkeypatch.setattr(book, "pair", lambda: [Path("book/a.ipynb"), Path("book/b.ipynb")])
+    done = inside("book", "--pair", cwd=project)
+    assert (done.returncode, done.stdout) == (0, "updated book/a.ipynb\nupdated book/b.ipynb\n")
+
+
+def test_a_build_is_asked_for_with_its_options(project, monkeypatch):
+    asked = []
+    monkeypatch.setattr(book, "build", lambda **options: asked.append(options))
+    assert inside("book", "--database", "phantom", "--jobs", "3", cwd=project).returncode == 0
+    assert inside("book", cwd=project).returncode == 0
+    assert asked == [{"database": "phantom", "jobs": 3}, {"database": "auto", "jobs": 2}]
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "status"),
+    [
+        (KeyboardInterrupt(), "stopped", 130),
+        (MemoryError(), "the memory is full; take a shorter part or fewer windows", 2),
+        (
+            OSError(28, "No space left on device", "runs/x"),
+            "runs/x: No space left on device; free space, or choose a place that can be read and written", 2,
+        ),
+        (OSError(28, "No space left"), "No space left; free space, or choose a place that can be read and written", 2),
+        (OSError("odd\n  news"), "odd news", 2),
+    ],
+)  # fmt: skip
+def test_what_the_machine_does_is_one_line(error, said, status, project, monkeypatch):
+    def build(**options):
+        raise error
+
+    monkeypatch.setattr(book, "build", build)
+    done = inside("book", cwd=project)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", f"ecglib: {said}\n")

@@ -75,6 +75,10 @@ def test_fill_replaces_whole_lines_alone(small):
     assert said == "a\n\n# Changelog\n\n## 9.9\n\n\nas `% ecglib: changelog` says\n"
 
 
+def test_the_title_of_the_page_for_what_is_not_there_is_text():
+    assert "<title>Page not found · Hearts &lt;b&gt; &amp; signs</title>" in colophon.not_found("Hearts <b> & signs")
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("base", ["/", "/some/book/"])
 @pytest.mark.parametrize("missing", ["nowhere", "book/nowhere.html", "a/b/c/"])

@@ -293,3 +293,11 @@ def test_the_committed_cues_are_those_of_today(mitdb, ltafdb, ltdb, qtdb):
         new, old = pd.DataFrame(found[key]), pd.DataFrame(committed[key])
         assert new.columns.tolist() == old.columns.tolist()
         pd.testing.assert_frame_equal(new, old, check_dtype=False, rtol=0, atol=tolerance)
+
+
+def test_average_windows_and_overlap_have_the_names_of_their_windows(make_windows):
+    windows = replace(make_windows(["100", "101", "103", "105"], [0, 1, 0, 1], [10.0] * 4), classes=("V", "S"))
+    assert cues.average_window(windows).label.unique().tolist() == ["V", "S"]
+    many = windows[np.tile(np.arange(4), 20)]
+    found = cues.overlap(replace(many, time=np.arange(80) * 10.0, anchor=np.arange(80) * 10.0))
+    assert set(found["class"]) == {"V", "S"}

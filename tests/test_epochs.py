@@ -1,5 +1,7 @@
 """A run followed epoch by epoch, on phantom windows, and its measures by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -59,3 +61,12 @@ def test_averages_stand_on_the_beat(seen):
     for _, own in table.groupby("class"):
         assert abs(own.t.iloc[own.value.argmax()]) <= 0.03
     assert set(table.epoch) == {3}
+
+
+def test_two_classes_are_scored_as_two(seen):
+    two = replace(seen, y=np.arange(len(seen)) % 2, classes=("V", "S"))
+    maps = np.random.default_rng(0).random((1, len(seen), 48)).astype(np.float32)
+    course = Course([0], np.eye(2)[two.y][None], maps)
+    table = epochs.table(course, two, np.zeros((len(seen), 720), bool)).set_index("measure")["mean"]
+    assert (table["accuracy"], table["macro-F1"]) == (1, 1)
+    assert epochs.averages(course, two)["class"].unique().tolist() == ["V", "S"]

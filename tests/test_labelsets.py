@@ -1,17 +1,36 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 import ecglib
-from ecglib import cli, labelsets, models, rules, training
+from ecglib import (
+    cli,
+    clinic,
+    cues,
+    evidence,
+    identity,
+    intervals,
+    labelsets,
+    models,
+    networks,
+    pairing,
+    rules,
+    training,
+)  # fmt: skip
 from ecglib.errors import DataError, UnknownNameError
 from ecglib.evaluation import report
 from ecglib.labelsets import Kind, LabelSet, load, parse
+from ecglib.overlap import Relevance
+from ecglib.source import Source
 from ecglib.splits import split, spread
 from ecglib.windows import count_table, cut, cut_database, fill, labels, load_windows
 from ecglib.windowset import WindowSet, concat
 
+SILENT = Relevance(np.zeros((4, 720)), np.zeros((4, 48)), np.ones(4, bool))
 MINE = """
 name: mine
 classes:
@@ -256,3 +275,30 @@ def test_shell():
     found = CliRunner().invoke(cli.app, ["count", "--labels", "mitdb16"])
     assert isinstance(found.exception, UnknownNameError)
     assert "did you mean 'mitdb15'" in str(found.exception)
+
+
+# Windows of other classes than the eight ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda w: clinic.truth(w),
+        lambda w: cues.position(w, rule="clean"),
+        lambda w: cues.recorder(w),
+        lambda w: evidence.by_class(np.zeros(len(w)), w),
+        lambda w: identity.compare(w, {k: {"maps": np.zeros((4, 48))} for k in ("by window", "by patient")}),
+        lambda w: intervals.of_windows(w, root=Path()),
+        lambda w: next(networks.by_network(Source("mitdb", Path(), ()), w)),
+        lambda w: pairing.truth(Source("mitdb", Path(), ()), w),
+        lambda w: pairing.truth(Source("phantom", Path(), ()), w, kind="planted"),
+        lambda w: pairing.mass(
+            pairing.Explained(w, {"CAM": SILENT, "mask": SILENT}, w.y, w.y == 0), SILENT.samples > 0
+        ),
+    ],
+)
+def test_what_speaks_of_the_eight_takes_no_other_labels(read, make_windows, one_line):
+    windows = replace(make_windows(["100", "101", "103", "105"], [0, 1, 0, 1], [10.0] * 4), classes=("N", "S"))
+    with pytest.raises(DataError) as caught:
+        read(windows)
+    one_line(caught, "expected windows of the classes N, PVC, PAC", "received N, S")

@@ -347,6 +347,29 @@ def test_confusion_counts_and_shares():
     assert axes == {"x": "predicted", "y": "annotated"}
 
 
+def test_votes_are_parts_that_stand_beside_their_sum():
+    frame = pd.DataFrame(
+        {"class": ["PVC", "N"], "cnn": [2.0, -1.00049], "lstm": [-0.5, 0.25], "bias": [0.1, 0.0],
+         "logit": [1.6, -0.75049], "probability": [0.91, 0.09]}
+    )  # fmt: skip
+    chart = plots.votes(frame, title="Votes", width=300)
+    bars = table(chart, "branch", "part")
+    assert bars.branch.tolist() == ["cnn"] * 2 + ["lstm"] * 2 + ["bias"] * 2
+    assert bars["class"].tolist() == ["PVC", "N"] * 3
+    assert bars.part.tolist() == [2.0, -1.0, -0.5, 0.25, 0.1, 0.0]
+    assert table(chart, "logit", "cnn").logit.tolist() == [1.6, -0.75]
+    spec = chart.to_dict()
+    assert (spec["width"], spec["height"], spec["title"]) == (300, 52, "Votes")
+    parts, total = spec["layer"]
+    assert (parts["mark"]["type"], parts["encoding"]["x"]["field"]) == ("bar", "part")
+    assert (total["mark"]["type"], total["encoding"]["x"]["field"]) == ("tick", "logit")
+    assert parts["encoding"]["y"]["sort"] == total["encoding"]["y"]["sort"] == ["PVC", "N"]  # as the frame has them
+    assert parts["encoding"]["color"]["scale"]["domain"] == ["cnn", "lstm", "bias"]
+    assert len(set(parts["encoding"]["color"]["scale"]["range"])) == 3
+    with pytest.raises(DataError, match="probability"):
+        plots.votes(frame.drop(columns="probability"))
+
+
 def test_mask_history_values_and_gap_on_log_axis():
     frame = table(plots.mask_history({"a": [1.0, 0.5, 0.25], "b": [0.0, -1.0, 1e-6]}, log=True), "v0")
     assert frame.t.tolist() == [1, 2, 3]

@@ -97,7 +97,6 @@ def test_what_cannot_be_drawn_is_told(frame, said, one_line):
     one_line(caught, said)
 
 
-@pytest.mark.xfail(strict=True, reason="the empty table of spans has columns of no type, of which Altair warns")
 def test_a_class_without_spans_draws_in_silence():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

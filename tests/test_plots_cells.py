@@ -12,7 +12,7 @@ import vl_convert
 from test_plots import table, walk
 
 from ecglib import plots
-from ecglib.errors import DataError
+from ecglib.errors import DataError, UnknownNameError
 
 FS = 360.0
 COUNTS = {("N", "N"): 9, ("N", "PVC"): 3, ("PVC", "N"): 8, ("PVC", "PVC"): 5}
@@ -141,3 +141,10 @@ def test_what_does_not_fit_is_told(change, said, one_line):
     with pytest.raises(DataError) as caught:
         plots.confusion_windows(*change(*windows()), labels=("N", "PVC"))
     one_line(caught, *said)
+
+
+@pytest.mark.parametrize("first", [("N", "PAC"), ("PAC", "N")])
+def test_the_first_cell_is_one_of_the_matrix(first, one_line):
+    with pytest.raises(UnknownNameError) as caught:
+        plots.confusion_windows(*windows(), labels=("N", "PVC"), first=first)
+    one_line(caught, "unknown class 'PAC'", "N, PVC")

@@ -8,7 +8,7 @@ import vl_convert
 from test_plots import table, walk
 
 from ecglib import plots
-from ecglib.errors import DataError
+from ecglib.errors import DataError, UnknownNameError
 from ecglib.plots.course import MEASURES
 
 FRAME = pd.DataFrame(
@@ -61,3 +61,9 @@ def test_a_missing_column_is_named(one_line):
     with pytest.raises(DataError) as caught:
         plots.course(FRAME.drop(columns="patients"))
     one_line(caught, "patients")
+
+
+def test_an_unknown_measure_is_told(one_line):
+    with pytest.raises(UnknownNameError) as caught:
+        plots.course(FRAME.assign(measure="acuracy"))
+    one_line(caught, "unknown measure 'acuracy'; did you mean 'accuracy'?")

@@ -156,3 +156,16 @@ def test_classes_of_one_patient_are_left_out_and_the_others_count_alike(make_win
     assert found.n_groups == 2
     found, _ = position_probe(windows, per_class=6, folds=2)
     assert found.per_class.support[["N", "AFIB"]].tolist() == [6, 6]
+
+
+def test_two_classes_are_scored_by_their_names(make_windows):
+    windows, _ = two_recorders(make_windows)
+    y = np.arange(len(windows)) % 2
+    anchor = windows.time - 0.3 + 0.6 * y  # the place tells the class
+    found, chance = position_probe(replace(windows, y=y, anchor=anchor, classes=("V", "S")))
+    assert (found.accuracy, found.macro_f1, chance) == (1, 1, 0.5)
+    assert found.per_class.index.tolist() == ["V", "S"]
+    three = np.array(["mitdb", "ltafdb", "ltdb"])[np.arange(len(windows)) % 3]
+    assert spectrum_probe(replace(windows, y=y, database=three, classes=("V", "S")))[1] == ("ltafdb", "ltdb", "mitdb")
+    told, _ = spectrum_probe(replace(windows, y=y, database=three, classes=("V", "S")))
+    assert (told.confusion.sum(1) > 0).tolist() == [True] * 3  # all three databases were drawn

@@ -183,3 +183,17 @@ def test_permuted_labels_are_learnt_by_heart_and_no_further(planted):
     learnt, new = accuracy(replace(windows, y=y), few, epochs=50, draws=32)
     assert learnt > 0.9
     assert 0.3 < new < 0.7
+
+
+def test_runs_of_two_classes_are_scored_as_two():
+    """Right everywhere is 1, whatever the number of classes; runs of different ones are not compared."""
+    cells = {"p1": [[0, 3], [4, 6]], "p2": [[0], [5]]}  # of two classes: places 0 and 3 are the diagonal
+    run = {"seed": 0, "fold": 0, "confusion": cells, "classes": ["N", "PVC"]}
+    assert roar.scores([run])["accuracy"] == 1
+    wrong = run | {"confusion": {"p1": [[0, 1], [4, 6]], "p2": [[0], [5]]}}
+    assert roar.scores([wrong])["accuracy"] == pytest.approx(9 / 15)
+    assert roar.contrast([run], [wrong])["accuracy"] == pytest.approx(6 / 15)
+    eight = {k: v for k, v in run.items() if k != "classes"}
+    for both in (lambda: roar.scores([run, eight | {"seed": 1}]), lambda: roar.contrast([run], [eight])):
+        with pytest.raises(DataError, match="expected runs of one label set, received 2"):
+            both()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecglib import labelsets, localisation, phantom, records, splits, windows
+from ecglib import cam, labelsets, localisation, models, phantom, records, splits, windows
 from ecglib.errors import DataError, UnknownNameError
 from ecglib.masks import learn_mask
 from ecglib.windows import count_table
@@ -117,3 +117,22 @@ def test_windows_without_a_value_are_told_where_they_are_asked_for(tmp_path):
     (told,) = [w for w in said if "no value" in str(w.message)]
     assert str(told.message) == f"{len(wanted)} windows lie where their lead holds no value; they are left out"
     assert told.filename == __file__
+
+
+def test_a_record_without_beats_is_named(make_record):
+    for call in (lambda r: windows.cut(r, rule="clean"), lambda r: windows.at(r, time=5.0)):
+        with pytest.raises(DataError, match=r"^record r1 has no annotated beats, so no window of it can be labelled$"):
+            call(make_record([], 10.0))
+
+
+def test_steps_that_tile_a_window_need_no_padding():
+    assert cam.padding(45) == 0
+    assert cam.padding(48) == 24
+    assert cam.step_edges(45)[[0, 1, -1]].tolist() == [0, 16, 720]
+
+
+def test_what_cannot_be_explained_is_named():
+    with pytest.raises(DataError, match=r"^Linear has no feature_map to explain"):
+        cam.grad_cam(torch.nn.Linear(720, 8), torch.zeros(1, 1, 720), 0)
+    with pytest.raises(DataError, match=r"mV, received str$"):
+        cam.class_activation_map(models.build("murugesan-gap", width=8), "an ECG", 0)

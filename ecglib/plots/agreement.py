@@ -112,7 +112,7 @@ def masses(
     data = frame[["pair", "label", "mean", "low", "high", "patients"]].dropna(subset="mean").round(4)
     rows, names = by_class(data.label), [p for p in dict.fromkeys(data.pair) if p != "chance"]
     scale = alt.Scale(domain=[0, 1], nice=False)
-    legend = alt.Legend(title=None, orient="top", symbolOpacity=1)
+    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, labelLimit=0)
     seen = alt.when(f"datum.patients < {FEW}").then(alt.value(0.45)).otherwise(alt.value(1))
     y = alt.Y("label:N", sort=rows, axis=alt.Axis(title=None, ticks=False, domain=False, labelFontWeight="bold"))
     tip: list[Any] = [

@@ -148,7 +148,7 @@ def relevance_average(
         ticks = alt.Axis(values=list(range(int(top) + 1)), grid=False)
         tip = [SECONDS_FROM_R, *(alt.Tooltip(f"{c}:Q", title=c, format=".2f") for c in ("mean", "low", "high"))]
         layers = [
-            alt.Chart(pd.DataFrame(list((spans or {}).get(name, [])), columns=["a", "b"]))
+            alt.Chart(pd.DataFrame(list((spans or {}).get(name, [])), columns=["a", "b"], dtype=float))
             .mark_rect(color=STRONG, opacity=0.5, clip=True)
             .encode(alt.X("a:Q", scale=x_scale), alt.X2("b")),
             alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color=MUTED, strokeDash=[3, 3]).encode(alt.Y("one:Q")),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ecglib import CLASSES
-from ecglib.errors import DataError
+from ecglib.errors import DataError, check_name
 from ecglib.plots.charts import confusion
 from ecglib.plots.counts import demand
 from ecglib.plots.paper import BOX_MV, BOX_S
@@ -53,8 +53,8 @@ def confusion_windows(
 
     Raises
     ------
-    DataError
-        A column is not there, signals and frame do not fit, or a class is none of the labels.
+    DataError, UnknownNameError
+        A column is not there, signals and frame do not fit, or a class is none of the labels; ``first`` names another.
     """
     names = [str(label) for label in labels]
     demand(frame, "annotated", "predicted", "record", "patient", "time", "peak", "confidence")
@@ -72,9 +72,10 @@ def confusion_windows(
         off = np.where(np.eye(len(names), dtype=bool), -1, counts)
         row, column = np.unravel_index(int(off.argmax()), off.shape)
         first = names[int(row)], names[int(column)]
+    annotated, predicted = (check_name("class", name, names) for name in first)
     pick = alt.selection_point(
         unique("cell"), fields=["annotated", "predicted"], empty=False, toggle=False,
-        value=[{"annotated": first[0], "predicted": first[1]}],
+        value=[{"annotated": annotated, "predicted": predicted}],
     )  # fmt: skip
     matrix = confusion(counts, names, description=description, cell=cell)
     around = matrix.layer[0].copy().mark_rect(fillOpacity=0, stroke=ACCENT).encode(

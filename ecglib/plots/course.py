@@ -8,6 +8,7 @@ from types import MappingProxyType
 import altair as alt
 import pandas as pd
 
+from ecglib.errors import check_name
 from ecglib.plots.counts import demand
 from ecglib.plots.style import finish, series
 
@@ -42,11 +43,11 @@ def course(
 
     Raises
     ------
-    DataError
-        A column is not there.
+    DataError, UnknownNameError
+        A column is not there; a measure is none of `MEASURES`.
     """
     demand(frame, "epoch", "measure", "split", "mean", "low", "high", "patients")
-    data = frame.assign(measure=frame.measure.map(MEASURES)).round(3)
+    data = frame.assign(measure=[MEASURES[check_name("measure", m, MEASURES)] for m in frame.measure]).round(3)
     splits = list(dict.fromkeys(data.split))
     base = alt.Chart().encode(
         alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1)),
