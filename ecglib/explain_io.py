@@ -6,15 +6,10 @@ blocks joined are what `ecglib.explain.explain_record` returns.
 
 from __future__ import annotations
 
-import hashlib
-import io
+import dataclasses
 import itertools
-import json
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +17,7 @@ import numpy as np
 from torch import nn
 from tqdm import tqdm
 
-from ecglib import CLASSES, FS, WINDOW, detect, explain, signals, wfdb_files
+from ecglib import CLASSES, FS, WINDOW, detect, explain, explain_folder, signals, wfdb_files
 from ecglib.databases import folder, record_names
 from ecglib.errors import DataError, check_name
 from ecglib.explained import Explained
@@ -53,7 +48,9 @@ def explain_file(
     block_s: float = 600.0,
     batch_size: int = explain.BATCH,
     resume: bool = True,
+    replace: bool = False,
     progress: bool = True,
+    say: Callable[[str], object] | None = None,
 ) -> Explained:
     """Explain a record of a database, or a file of one's own, a block at a time.
 
@@ -73,8 +70,12 @@ def explain_file(
         Length of a block, s.
     resume : bool
         False begins anew.
+    replace : bool
+        Begin anew, too, where ``out_dir`` holds the explanation of something else: of another file, or with another option.
     progress : bool
         Show a progress bar over the blocks.
+    say : callable
+        Gets one line where an earlier run is taken up, or removed by ``replace``; by default it is not shown.
     model, classes, method, target, batch_size
         See `ecglib.explain.explain_record`.
 
@@ -87,7 +88,7 @@ def explain_file(
     Raises
     ------
     DataError
-        As `explain_record`; ``out_dir`` holds the explanation of something else.
+        As `explain_record`; ``out_dir`` holds the explanation of something else, and ``replace`` is False.
     """
     if block_s * FS < WINDOW:
         raise DataError(f"block_s is {block_s:g}; give 2 s or more (600 is a good length)")
@@ -95,22 +96,25 @@ def explain_file(
         raise DataError(f"record {record} of {what} tells its rate and unit; leave out native_fs and unit")
     told = {"native_fs": native_fs, "unit": unit}
     notes, read, first, end = _open(what, record, root=root, start=start, stop=stop, lead=lead, told=told)
-    out = Path(out_dir)
+    out, where = Path(out_dir), what if record is None else folder(str(what), root) / record
     aim = explain.class_of(target, classes)
     check_name("method", method, explain.METHODS)  # before anything is written
     settings = {
         "record": notes.name, "database": notes.database, "first": first, "end": end, "lead": notes.lead,
-        "method": method, "target": aim, "classes": list(classes), "block_s": block_s,
-        "batch_size": batch_size, "model": _fingerprint(model),
+        "native_fs": notes.native_fs, "unit": unit or None, "sha256": explain_folder.content(where), "method": method,
+        "target": aim, "classes": list(classes), "block_s": block_s, "batch_size": batch_size,
+        "model": explain_folder.fingerprint(model),
     }  # fmt: skip
-    _claim(out, settings, resume=resume)
+    line = explain_folder.claim(out, settings, resume=resume, replace=replace)
+    if line and say:
+        say(line)
     beats = notes.beats if len(notes.beats) else _find(read, first, end, out, progress=progress)
     begin = explain.window_starts(beats.time, first, end, name=notes.name)
     place = np.round(np.asarray(beats.time) * FS).astype(int)
     parts = []
     for k, (a, b) in enumerate(tqdm(list(_blocks(first, end, block_s)), desc="blocks", disable=not progress)):
         file = out / f"block-{k:05d}.npz"
-        if not (kept := _kept(file, "probability", "saliency")):
+        if not (kept := explain_folder.kept(file, "probability", "saliency")):
             touching = np.flatnonzero((begin < b) & (begin + WINDOW > a))
             low, high = min([a, *begin[touching]]), max([b, *(begin[touching] + WINDOW)])
             probability, total, count = explain.run(
@@ -120,7 +124,7 @@ def explain_file(
             own = ((place >= a) | (a == first)) & ((place < b) | (b == end))
             saliency = explain.average(total, count)[a - low : b - low]
             kept = probability[own[touching]], saliency
-            write_atomically(file, _packed(probability=kept[0], saliency=kept[1]))
+            write_atomically(file, explain_folder.packed(probability=kept[0], saliency=kept[1]))
         parts.append(kept)
     table = explain.beat_table(notes, beats, np.concatenate([p for p, _ in parts]), classes)
     write_atomically(out / "beats.csv", table.to_csv(index=False, float_format="%.6g"))
@@ -151,7 +155,7 @@ def _open(
             end = min(notes.duration if stop is None else stop, notes.duration)
             samples = [int(np.ceil(t * FS - 1e-6)) for t in (start, end)]
             inside = (notes.beats.time >= start) & (notes.beats.time < end)
-            notes = replace(notes, beats=notes.beats[inside], lead=lead or "")
+            notes = dataclasses.replace(notes, beats=notes.beats[inside], lead=lead or "")
             return notes, lambda a, b: _stretch(path, header, a, b, *samples, lead=lead), samples[0], samples[1]
         whole = read_record(str(what), record, root=root, start=start, stop=stop, lead=lead)
     else:
@@ -177,42 +181,9 @@ def _find(read: Read, first: int, end: int, out: Path, *, progress: bool) -> np.
     whole = list(detect.stretches(first, end))
     for k, (low, a, b, high) in enumerate(tqdm(whole, desc="R peaks", disable=not progress)):
         file = out / f"peaks-{k:05d}.npz"
-        if not (kept := _kept(file, "time")):
+        if not (kept := explain_folder.kept(file, "time")):
             kept = (detect.in_stretch(read(low, high), low, a, b),)
-            write_atomically(file, _packed(time=kept[0]))
+            write_atomically(file, explain_folder.packed(time=kept[0]))
         found.append(kept[0])
     time = np.concatenate(found)
     return wfdb_files.table(time=time, symbol=np.full(len(time), "", "U2"))
-
-
-def _kept(file: Path, *names: str) -> tuple[np.ndarray, ...]:
-    """Arrays that an earlier run has kept; none if there is no such file, or it is damaged and has to be made again."""
-    try:
-        with np.load(file, allow_pickle=False) as z:
-            return tuple(z[name] for name in names)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return ()
-
-
-def _claim(out: Path, settings: dict[str, Any], *, resume: bool) -> None:
-    """Take a folder for these settings; what another run has left there is refused, or removed if not to be resumed."""
-    file, text = out / "explain.json", json.dumps(settings, indent=1)
-    if file.is_file() and resume and file.read_text() != text:
-        raise DataError(f"{out} holds another explanation; choose another folder, or resume=False to begin anew")
-    for old in out.glob("*.part") if resume else [*out.glob("*.part"), *out.glob("block-*"), *out.glob("peaks-*")]:
-        old.unlink()
-    write_atomically(file, text, parents=True)
-
-
-def _fingerprint(model: nn.Module) -> str:
-    digest = hashlib.sha256(type(model).__name__.encode())
-    for name, value in model.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _packed(**arrays: np.ndarray) -> bytes:
-    """Bytes of an .npz; the same arrays give the same bytes."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()

@@ -21,6 +21,12 @@ SYMBOL = {"N": "N", "PVC": "V", "PAC": "A", "AFIB": "N", "SVTA": "S", "SBR": "N"
 RHYTHM = {"N": "N", "AFIB": "AFIB", "SVTA": "SVTA", "SBR": "SBR", "LBBB": "N", "RBBB": "N"}
 
 
+def file_names(name: str) -> list[str]:
+    """What `write_wfdb` calls the annotations, the signal and its header of a record."""
+    name = re.sub(r"[^\w-]", "_", name)
+    return [f"{name}.ecglib", f"{name}_saliency.dat", f"{name}_saliency.hea"]
+
+
 def write_wfdb(explained: Explained, out_dir: str | os.PathLike[str]) -> list[Path]:
     """Write annotations ``<name>.ecglib`` and the record ``<name>_saliency``, which WFDB software reads.
 
@@ -36,7 +42,8 @@ def write_wfdb(explained: Explained, out_dir: str | os.PathLike[str]) -> list[Pa
     """
     import wfdb
 
-    name, out = re.sub(r"[^\w-]", "_", explained.name), Path(out_dir)
+    files, out = file_names(explained.name), Path(out_dir)
+    name = files[0].removesuffix(".ecglib")
     marks = list(_marks(explained))
     s = explained.saliency
     peak = float(np.nanmax(np.abs(s))) if np.isfinite(s).any() else 0.0
@@ -45,7 +52,6 @@ def write_wfdb(explained: Explained, out_dir: str | os.PathLike[str]) -> list[Pa
     digital = np.full(first + len(s), -32768, "<i2")  # of format 16: no value
     covered = np.isfinite(s)
     digital[first:][covered] = np.round(s[covered] * gain).astype("<i2")
-    files = [f"{name}.ecglib", f"{name}_saliency.dat", f"{name}_saliency.hea"]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out) as scratch:

@@ -58,7 +58,7 @@ def read(
         if magic in (_EDF, _BDF):
             channel, fetch, length, rate, marks = _edf(path, magic, lead=lead, native_fs=native_fs)
         else:
-            channel, values, rate = own_tables.read(path, lead=lead, native_fs=native_fs)
+            channel, values, rate = own_tables.read(path, lead=lead, native_fs=native_fs, unit=unit)
             fetch, length, marks = (lambda first, last: values[first:last]), len(values), []
     except EcglibError:
         raise

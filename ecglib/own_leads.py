@@ -99,12 +99,12 @@ def check_amplitude(signal: np.ndarray, channel: Channel, *, unit: str | None, f
     said = (unit or channel.unit).strip()
     if typical > _MOST or spread > _WIDEST:
         raise DataError(
-            f"lead {channel.name} of {file}, read in {said}, would be {typical:.3g} mV from zero and {spread:.3g} mV "
-            "high, which no ECG is; correct unit=, or take the offset away"
+            f"lead {channel.name} of {file}, read in {said}, would be {_plain(typical)} mV from zero and "
+            f"{_plain(spread)} mV high, which no ECG is; correct unit=, or take the offset away"
         )
     if float(np.ptp(seen)) < _NARROWEST:
         raise DataError(
-            f"lead {channel.name} of {file}, read in {said}, would be {np.ptp(seen):.2g} mV high, which no ECG is; "
+            f"lead {channel.name} of {file}, read in {said}, would be {_plain(np.ptp(seen))} mV high, which no ECG is; "
             "correct unit= or choose another lead"
         )
 
@@ -117,6 +117,15 @@ def check_rate(rate: Fraction | float, *, file: str, source: str) -> Fraction:
             f"{RATES[1]:g} Hz; give its rate in Hz with native_fs="
         )
     return rate if isinstance(rate, Fraction) else Fraction(str(rate))
+
+
+def _plain(value: float) -> str:
+    """Three digits, never as a power of ten.
+
+    >>> _plain(2543.2), _plain(0.5), _plain(0.00001234)
+    ('2540', '0.5', '0.0000123')
+    """
+    return np.format_float_positional(float(f"{value:.3g}"), trim="-")
 
 
 def _listed(channels: Sequence[Channel]) -> str:

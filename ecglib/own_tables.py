@@ -20,7 +20,9 @@ from ecglib.own_layout import NO_VALUE, SECONDS, Layout, clock_column, counts, f
 from ecglib.own_leads import Channel, check_rate, choose, named
 
 
-def read(path: Path, *, lead: str | int | None, native_fs: float | None) -> tuple[Channel, np.ndarray, Fraction]:
+def read(
+    path: Path, *, lead: str | int | None, native_fs: float | None, unit: str | None = None
+) -> tuple[Channel, np.ndarray, Fraction]:
     """Read one column of a table.
 
     Parameters
@@ -31,6 +33,8 @@ def read(path: Path, *, lead: str | int | None, native_fs: float | None) -> tupl
         Head or number of the column, counted from 1.
     native_fs : float, optional
         Rate, Hz, for a file that does not tell it.
+    unit : str, optional
+        Whether it is given is all that counts here: a missing rate and a missing unit are asked for at once.
 
     Returns
     -------
@@ -59,12 +63,17 @@ def read(path: Path, *, lead: str | int | None, native_fs: float | None) -> tupl
         rate = check_rate(float(told), file=name, source=source)
     if clock is None:
         if rate is None:
-            raise DataError(f"{name} has no column of times and tells no rate; give its rate in Hz with native_fs=")
+            what, also = "no rate", ""
+            if not (unit or channel.unit):
+                what, also = f"neither its rate nor the unit of lead {channel.name}", ", and unit='mV', 'uV' or 'V'"
+            raise DataError(
+                f"{name} has no column of times and tells {what}; give its rate in Hz with native_fs={also}"
+            )
         return channel, values, rate
-    times, unit = _times(columns[clock], clock, layout, name)
+    times, timed = _times(columns[clock], clock, layout, name)
     there = np.isfinite(times) | np.isfinite(values)  # a line with neither says nothing
     times, values = times[there], values[there]
-    if rate is not None and not unit:
+    if rate is not None and not timed:
         return channel, values, rate
     where = f"column {layout.heads[clock] or clock + 1!r}"
     index, found = _grid(times, where, name)

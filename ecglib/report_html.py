@@ -6,7 +6,7 @@ Research, no diagnosis; the page says so.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecglib import networks, report_svg
+from ecglib import report_svg
 from ecglib.errors import DataError
 from ecglib.explained import Explained
 from ecglib.files import write_atomically
 from ecglib.plots.style import ACCENT, FONT, INK, MUTED
 from ecglib.records import Record
+from ecglib.report_parts import figure, network, network_f1, pairs, table
 from ecglib.windowset import HALF_S
 
 EXAMPLES = 8  #: strips that a page shows
@@ -27,7 +28,9 @@ EXAMPLES = 8  #: strips that a page shows
 _STYLE = f"""
 body{{font:16px/1.5 {FONT};color:{INK};max-width:760px;margin:2rem auto;padding:0 1rem}}
 table{{border-collapse:collapse;margin:.5rem 0}}th,td{{text-align:left;padding:.15rem .9rem .15rem 0;vertical-align:top}}
-td.n,th.n{{text-align:right}}thead th{{border-bottom:1px solid {MUTED}}}
+td.n,th.n{{text-align:right}}td{{overflow-wrap:anywhere}}
+@media(max-width:560px){{td,th{{padding-right:.4rem;font-size:13px}}}}
+thead th{{border-bottom:1px solid {MUTED}}}
 .warning{{border-left:4px solid {ACCENT};padding:.5rem 1rem;background:#f2f4fb}}
 figure{{margin:1rem 0;break-inside:avoid}}figcaption{{font-size:14px;color:{MUTED}}}
 .strips{{display:flex;flex-wrap:wrap;gap:0 2%}}.strips figure{{width:49%;margin:.5rem 0}}svg{{max-width:100%;height:auto}}
@@ -56,7 +59,8 @@ def write_report(
     model_name : str
         What the network is called.
     notes : mapping, optional
-        Of the network's checkpoint (`ecglib.networks.network`), and ``file``, ``unit``, ``method`` where known; other
+        Of the network's checkpoint (`ecglib.networks.network`), and ``file``, ``unit``, ``method`` where known, and
+        ``told``: how a person told ``rate`` and ``unit`` of a file that does not, such as ``{"rate": "--fs 250"}``.  Other
         words and numbers are listed as they are.  Everything is escaped.
 
     Returns
@@ -75,6 +79,8 @@ def write_report(
             f"{len(record.signal)} from {record.start:g} s; give the record that was explained"
         )
     beats, title = explained.beats, f"ECG {record.name}, explained"
+    annotated = bool((beats.symbol != "").any())
+    f1 = network_f1(notes)
     line = report_svg.timeline(
         beats, explained.classes, start=explained.start, stop=explained.start + len(record.signal) / record.fs,
         label="Predicted class of every beat and the heart rate along the record.",
@@ -84,15 +90,23 @@ def write_report(
         '<p class="warning"><strong>Research, no diagnosis.</strong> A network wrote the classes on this page from two '
         "seconds of one lead around each beat. It is often wrong, it knows no other rhythm than its classes, and no "
         "physician has looked at it. If you feel unwell, see a physician.</p>",
-        "<h2>What was read</h2>", _pairs(_reading(record, beats, notes)),
-        "<h2>What the network says</h2>", _pairs(_numbers(beats)), _table(class_table(explained)),
-        _figure(line, "Each tick is a beat: coloured, the predicted class; grey under it, the annotated one."),
+        "<h2>What was read</h2>", pairs(_reading(record, beats, notes)),
+        "<h2>What the network says</h2>", pairs(_numbers(beats)),
+        "<p>The network names windows of two seconds, one around each beat, and no single beats. A window with an ectopic "
+        "beat beside the one in its middle is often called by that beat's class. So the counts below are counts of windows: "
+        "they are no burden, and no number of ectopic beats.</p>",
+        table(class_table(explained, f1=f1)),
+        "<p>F1, from 0 to 1, is how well the network names the class on patients that it never saw: 0 is never right.</p>"
+        if f1 else "",
+        figure(line, "Each tick is a beat: coloured, the class of its window"
+                + ("; grey under it, the annotated one." if annotated else ".")),
         "<h2>Examples</h2>",
-        "<p>Two seconds around a beat, as the network saw them. Blue spoke for the predicted class, orange against it; "
-        "where the windows of several beats overlap, the mean of their maps is shown. Colours share one scale. A map shows "
-        "where the network looked, not whether it was right.</p>",
+        "<p>Two seconds around a beat, as the network saw them; a triangle points at the beat. Blue spoke for the predicted "
+        "class, orange against it; where the windows of several beats overlap, the mean of their maps is shown. Colours "
+        "share one scale. A map shows where the network looked, not whether it was right.</p>",
+        report_svg.key(),
         f'<div class="strips">{"".join(_examples(explained, record))}</div>',
-        "<h2>The network and its limits</h2>", *_provenance(model_name, notes),
+        "<h2>The network and its limits</h2>", *network(model_name, notes, record),
     ]  # fmt: skip
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -105,22 +119,22 @@ def write_report(
     return write_atomically(path, page)
 
 
-def class_table(explained: Explained) -> pd.DataFrame:
-    """Beats, share of the beats and mean confidence of each predicted class, and how many were annotated so."""
+def class_table(explained: Explained, *, f1: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """Windows, share and mean confidence of each predicted class; F1 and annotated beats of the class, if known."""
     beats = explained.beats
+    annotated = (beats.symbol != "").any()
     rows = []
     for name in [*explained.classes, ""]:
         own = beats[beats.predicted == name]
         if len(own) or (name and (beats.expected == name).any()):
-            rows.append(
-                {
-                    "predicted": name or "no decision", "beats": len(own), "share": f"{len(own) / len(beats):.1%}",
-                    "mean confidence": f"{own.confidence.mean():.2f}" if name and len(own) else "–",
-                    "annotated": int((beats.expected == name).sum()) if name else 0,
-                }
-            )  # fmt: skip
-    table = pd.DataFrame(rows)
-    return table if (beats.expected != "").any() else table.drop(columns="annotated", errors="ignore")
+            row: dict[str, Any] = {
+                "predicted": name or "no decision", "windows": len(own), "share of windows": f"{len(own) / len(beats):.1%}",
+                "mean confidence": f"{own.confidence.mean():.2f}" if name and len(own) else "–",
+            }  # fmt: skip
+            row |= {"F1 of the network": f"{f1[name]:.2f}" if name in f1 else "–"} if f1 else {}
+            row |= {"annotated beats": int((beats.expected == name).sum()) if name else 0} if annotated else {}
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def examples(explained: Explained, *, most: int = EXAMPLES) -> pd.DataFrame:
@@ -141,12 +155,15 @@ def examples(explained: Explained, *, most: int = EXAMPLES) -> pd.DataFrame:
 def _reading(record: Record, beats: pd.DataFrame, notes: dict[str, Any]) -> list[tuple[str, str]]:
     stop = record.start + len(record.signal) / record.fs
     detected = not (beats.symbol != "").any()
+    told, given = notes.pop("told", None) or {}, str(notes.pop("unit", ""))
+    rate = f"as told by {told['rate']}" if told.get("rate") else "as the file tells it"
+    unit = f"as told by {told['unit']}" if told.get("unit") else f"told as {given}" if given else "as the file tells it"
     rows = [
         ("Record", f"{record.name}{f' of {record.database}' if record.database else ''}"),
         ("File", str(notes.pop("file", ""))),
         ("Lead", record.lead),
-        ("Rate", f"{record.native_fs:g} Hz in the file, {record.fs:g} Hz for the network"),
-        ("Unit", f"{notes.pop('unit', '') or 'as the file tells it'}, shown in mV"),
+        ("Rate", f"{record.native_fs:g} Hz, {rate}; {record.fs:g} Hz for the network"),
+        ("Unit", f"{unit}; shown in mV"),
         ("Part", f"{record.start + 0.0:g} s to {stop:.2f} s of {record.duration:g} s"),
         ("Missing samples", f"{record.missing}{', bridged by straight lines' if record.missing else ''}"),
         ("Beats", "found in the signal" if detected else "as annotated in the file"),
@@ -165,6 +182,11 @@ def _numbers(beats: pd.DataFrame) -> list[tuple[str, str]]:
     if len(both):
         same = (both.expected == both.predicted).mean()
         rows.append(("Agreement", f"{same:.1%} of {len(both)} beats whose annotation is one of the classes"))
+    outside = int(((beats.symbol != "") & (beats.expected == "")).sum())
+    if outside:
+        rows.append(
+            ("Outside", f"{outside} annotated beats are of none of the classes; the network names one all the same")
+        )
     return rows
 
 
@@ -180,61 +202,8 @@ def _examples(explained: Explained, record: Record) -> list[str]:
         said += f"; annotated {beat.expected}" if beat.expected else ""
         what = f"Beat at {beat.time:.2f} s: {said}."
         picture = report_svg.strip(
-            record.signal[k : k + 2 * half], part, fs=record.fs, start=record.start + k / record.fs, top=top, label=what
-        )
-        shown.append(_figure(picture, what))
+            record.signal[k : k + 2 * half], part, fs=record.fs, start=record.start + k / record.fs, top=top, label=what,
+            beat=float(beat.time),
+        )  # fmt: skip
+        shown.append(figure(picture, what))
     return shown or ["<p>The network decided about no beat of this part.</p>"]
-
-
-def _provenance(model_name: str, notes: dict[str, Any]) -> list[str]:
-    """Where the network comes from, and how well the committed reference did on patients that it never saw."""
-    run = notes.pop("run", None) or {}
-    held, saw = notes.pop("patients_held_out", None), notes.pop("saw_patient", None)
-    rows = [("Network", model_name), ("Trained on", str(notes.pop("database", "") or "not known"))]
-    rows += [("Windows", f"rule {notes.pop('rule')!r}")] if "rule" in notes else []
-    rows += [("Held out by", str(run["level"]))] if "level" in run else []
-    rows += [("Patients it never saw", str(len(held)))] if held else []
-    if saw is not None:
-        rows.append(("This patient", "was seen in training" if saw else "was not seen in training"))
-    rows += [(str(k), str(v)) for k, v in notes.items() if isinstance(v, str | int | float) and str(v)]
-    own = str(notes.get("checkpoint", ""))
-    out = [_pairs(rows)]
-    try:
-        cells = networks.results("reference_runs")["cells"]
-        found = next(c for c in cells if (c["level"], c["rule"]) == ("patient", "clean"))["seeds"][0]["report"]
-    except (DataError, StopIteration, KeyError, IndexError):
-        return [*out, "<p>How well this network does on patients that it never saw is not known here.</p>"]
-    which = "This network is one of the reference networks. " if own.startswith("murugesan-gap-mitdb-patient") else (
-        "For this network no such numbers are at hand; it may do better or worse than the reference. "
-    )  # fmt: skip
-    score = lambda name: "{:.2f} (95 % interval {:.2f} to {:.2f})".format(  # noqa: E731
-        found["scores"][name], *found["intervals"][name]
-    )
-    classes = [(c["class"], f"{c['f1']:.2f}", c["support"]) for c in found["per_class"]]
-    return [
-        *out,
-        f"<p>{which}The reference, trained on the MIT-BIH Arrhythmia Database and tested on {found['n_groups']} patients "
-        f"that it never saw, reached an accuracy of {score('accuracy')} and a macro-F1 of {score('f1_macro')} over eight "
-        "classes that do not occur so evenly in life. On other recorders, leads and people it was not tested.</p>",
-        _table(pd.DataFrame(classes, columns=["class", "F1 of the reference", "windows tested"])),
-        "<p>A confidence is what the network says of itself; it is not the chance of being right.</p>",
-    ]  # fmt: skip
-
-
-def _pairs(rows: Sequence[tuple[str, str]]) -> str:
-    cells = "".join(f"<tr><th>{escape(a)}</th><td>{escape(b)}</td></tr>" for a, b in rows)
-    return f"<table><tbody>{cells}</tbody></table>"
-
-
-def _table(frame: pd.DataFrame) -> str:
-    side = lambda k: ' class="n"' if k else ""  # noqa: E731
-    head = "".join(f"<th{side(k)}>{escape(str(c))}</th>" for k, c in enumerate(frame.columns))
-    rows = [
-        "".join(f"<td{side(k)}>{escape(str(v))}</td>" for k, v in enumerate(row))
-        for row in frame.itertuples(index=False)
-    ]
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{r}</tr>' for r in rows)}</tbody></table>"
-
-
-def _figure(picture: str, caption: str) -> str:
-    return f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>"

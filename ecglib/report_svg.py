@@ -18,7 +18,10 @@ _WIDE = 640  # px of the timeline's time
 _GAP_S = 3.0  # beats further apart make no heart rate
 
 
-def strip(signal: np.ndarray, relevance: np.ndarray, *, fs: float, start: float, top: float, label: str) -> str:
+def strip(
+    signal: np.ndarray, relevance: np.ndarray, *, fs: float, start: float, top: float, label: str,
+    beat: float | None = None,
+) -> str:  # fmt: skip
     """ECG on paper over the relevance of its samples, as SVG.
 
     Parameters
@@ -31,6 +34,8 @@ def strip(signal: np.ndarray, relevance: np.ndarray, *, fs: float, start: float,
         Relevance that gets the darkest colour.
     label : str
         For readers who do not see it.
+    beat : float, optional
+        Time of the beat that was asked about, s: a triangle points at it.
     """
     low, high = (np.floor(signal.min() * 2 - 0.2) / 2, np.ceil(signal.max() * 2 + 0.2) / 2)
     boxes = int(min(max((high - low) * 2, 3), 10))  # a spike of 5 mV and more leaves the paper
@@ -53,6 +58,8 @@ def strip(signal: np.ndarray, relevance: np.ndarray, *, fs: float, start: float,
     inside = np.clip(signal, low, low + boxes / 2)
     points = " ".join(f"{px(k / fs):.1f},{py(mv):.1f}" for k, mv in enumerate(inside))
     out.append(f'<polyline points="{points}" fill="none" stroke="{INK}" stroke-width="1.3"/>')
+    if beat is not None:
+        out.append(f'<path d="M{px(beat - start) - 6:.1f} {_TOP}h12l-6 10z" fill="{INK}"/>')
     for t in np.arange(np.ceil(start / 0.4 - 1e-6) * 0.4, start + len(signal) / fs + 1e-6, 0.4):
         out.append(_text(px(t - start), _TOP + height + 15, f"{t + 0.0:.1f}", "middle"))
     out.append(_text(px(len(signal) / fs / 2), _TOP + height + 30, "time (s)", "middle"))
@@ -60,6 +67,20 @@ def strip(signal: np.ndarray, relevance: np.ndarray, *, fs: float, start: float,
         out.append(_text(_LEFT - 5, py(mv) + 4, f"{mv + 0.0:g}", "end"))
     out.append(_text(12, _TOP + height / 2 + 4, "mV", "middle"))
     return _svg(out, _LEFT + width + 12, _TOP + height + _BOTTOM, label)
+
+
+def key() -> str:
+    """What the colours of a strip say, as SVG: most against the class, nothing, most for it."""
+    wide, cells = 240, 48
+    out = [
+        f'<rect x="{20 + wide * k / cells:.1f}" y="4" width="{wide / cells + 0.3:.1f}" height="14" '
+        f'fill="{colour_of(2 * (k + 0.5) / cells - 1)}"/>'
+        for k in range(cells)
+    ]
+    for x, words, anchor in ((20, "most against", "start"), (140, "none", "middle"), (260, "most for", "end")):
+        out.append(_text(x, 33, words, anchor))
+    out.append(f'<path d="M300 6h12l-6 10z" fill="{INK}"/>' + _text(318, 16, "the beat asked about", "start"))
+    return _svg(out, 480, 40, "Key: orange spoke against the class, blue for it; a triangle points at the beat.")
 
 
 def timeline(beats: pd.DataFrame, classes: Sequence[str], *, start: float, stop: float, label: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal as signals
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from ecglib.cam import class_activation_map, upsample
 from ecglib.errors import DataError, UnknownNameError
 from ecglib.evaluation import predict
 from ecglib.explain import disagreements, expected, explain_record, timeline
+from ecglib.explain_folder import content
 from ecglib.explain_io import explain_file
 from ecglib.explain_wfdb import write_wfdb
 from ecglib.explained import Explained
@@ -382,8 +384,31 @@ def test_a_folder_of_another_explanation(phantom_root, tmp_path, one_line):
     with pytest.raises(DataError) as caught:
         explain_file("phantom", name, model=models.build("compact", seed=1), **options)
     one_line(caught, "another explanation", "resume=False")
-    second = explain_file("phantom", name, model=models.build("compact", seed=1), resume=False, **options)
+    assert "(other: the network)" in str(caught.value)
+    said: list[str] = []
+    options |= {"model": models.build("compact", seed=1), "say": said.append}
+    second = explain_file("phantom", name, resume=False, **options)
     assert not np.allclose(first.beats.confidence, second.beats.confidence)
+    _same(explain_file("phantom", name, replace=True, **options), second)
+    explain_file("phantom", name, replace=True, method="gradient", **options)
+    assert said == [
+        f"taken up from {tmp_path}, where 1 block stood",
+        f"begun anew in {tmp_path}, which held another explanation (other: method)",
+    ]
+    (tmp_path / "explain.json").unlink()  # then nobody knows whose the block is
+    _same(explain_file("phantom", name, **options), second)
+
+
+def test_what_is_read_of_a_record_is_its_fingerprint(phantom_root, tmp_path):
+    for path in next(phantom_root.rglob("p01.hea")).parent.glob("p01.*"):
+        shutil.copy(path, tmp_path)
+    seen = [content(tmp_path / "p01.hea")]
+    assert content(tmp_path / "p01") == seen[0]
+    for kind in ("hea", "dat", "atr"):
+        file = tmp_path / f"p01.{kind}"
+        file.write_bytes(file.read_bytes() + b"\n")
+        seen.append(content(tmp_path / "p01"))
+    assert len(set(seen)) == 4
 
 
 # WFDB --------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -134,6 +136,21 @@ def test_prose_has_one_sentence_a_line():
         assert [line for line in lines if re.search(r"[a-z)][.?!] [A-Z][a-z]+ [a-z]+ ", line)] == [], page.name
 
 
+def examples_of_the_readme() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.M | re.S)
+
+
+def test_the_example_with_samples_of_ones_own_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    np.savetxt("my.csv", np.sin(np.arange(600) / 20))  # 2.4 s at 250 Hz
+    names: dict = {}
+    exec(examples_of_the_readme()[0], names)
+    assert (tuple(names["x"].shape), names["x"].dtype) == ((1, 1, 720), torch.float32)
+    assert tuple(names["maps"].shape) == (1, 720)
+    assert "vega" in (tmp_path / "map.html").read_text()
+
+
 @pytest.mark.data
 @pytest.mark.slow
 def test_the_example_of_the_readme_runs(monkeypatch):
@@ -142,7 +159,7 @@ def test_the_example_of_the_readme_runs(monkeypatch):
         pytest.skip("no records of mitdb: set ECGLIB_DATA or run 'ecglib fetch mitdb'")
     monkeypatch.setenv("ECGLIB_DATA", str(found.root))
     monkeypatch.chdir(ROOT)
-    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.M | re.S)
+    code = examples_of_the_readme()[1]
     names: dict = {}
     exec(code, names)
     assert tuple(names["maps"].shape) == (1, 48)

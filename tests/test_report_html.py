@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecglib import CLASSES, FS, networks, report_svg
+from ecglib import CLASSES, FS, models, networks, report_parts, report_svg
 from ecglib.errors import DataError
 from ecglib.explained import Explained
 from ecglib.records import read_record
@@ -76,8 +76,9 @@ def page(explained, record, tmp_path_factory) -> str:
 def test_it_says_what_was_read(page, record):
     text = Reader(page).text
     for words in (
-        "ECG p01, explained", "p01 of phantom", "mine.edf", "Lead MLII", "360 Hz in the file, 360 Hz for the network",
-        "uV, shown in mV", "10 s to 40.00 s of 240 s", "Missing samples 0", "as annotated in the file",
+        "ECG p01, explained", "p01 of phantom", "mine.edf", "Lead MLII", "told as uV; shown in mV",
+        "360 Hz, as the file tells it; 360 Hz for the network", "10 s to 40.00 s of 240 s", "Missing samples 0",
+        "as annotated in the file",
     ):  # fmt: skip
         assert words in text
     assert "Research, no diagnosis." in text
@@ -88,7 +89,33 @@ def test_missing_samples_and_detected_beats_are_told(explained, record, tmp_path
     text = Reader(write_report(found, replace(record, missing=7), tmp_path / "a.html").read_text()).text
     assert "Missing samples 7, bridged by straight lines" in text
     assert "Beats found in the signal" in text
-    assert "annotated" not in class_table(found).columns
+    assert "annotated beats" not in class_table(found).columns
+    assert "annotated" not in text
+    assert "class of its window." in text
+
+
+def test_who_told_the_rate_is_told(explained, record, tmp_path):
+    notes = {"told": {"rate": "--fs 250", "unit": ""}}
+    text = Reader(write_report(explained, record, tmp_path / "a.html", notes=notes).read_text()).text
+    assert "Rate 360 Hz, as told by --fs 250; 360 Hz for the network Unit as the file tells it; shown in mV" in text
+
+
+def test_counts_are_of_windows_and_no_burden(page, explained):
+    text = Reader(page).text
+    assert "no burden" in text
+    assert text.index("no burden") < text.index("share of windows")
+    f1 = {c["class"]: c["f1"] for c in report_parts._reference()["per_class"]}
+    assert class_table(explained, f1=f1)["F1 of the network"].to_list() == [f"{f1['N']:.2f}", f"{f1['PVC']:.2f}"]
+    assert f"{f1['PVC']:.2f} 0 " in text  # and no beat was annotated so
+    assert "F1 of the network" not in class_table(explained)  # of another network nothing is known
+
+
+def test_beats_outside_the_classes_are_counted(explained, record, tmp_path):
+    some = explained.beats.assign(symbol=["/"] * 3 + ["N"] * (len(explained.beats) - 3))
+    some.loc[:2, "expected"] = ""
+    found = replace(explained, beats=some)
+    text = Reader(write_report(found, record, tmp_path / "a.html").read_text()).text
+    assert "Outside 3 annotated beats are of none of the classes" in text
 
 
 def test_the_numbers(explained, page):
@@ -96,10 +123,10 @@ def test_the_numbers(explained, page):
     pvc = (n + 4) // 5
     table = class_table(explained)
     assert table.predicted.to_list() == ["N", "PVC"]
-    assert table.beats.to_list() == [n - pvc, pvc]
-    assert table.share.to_list() == [f"{(n - pvc) / n:.1%}", f"{pvc / n:.1%}"]
+    assert table.windows.to_list() == [n - pvc, pvc]
+    assert table["share of windows"].to_list() == [f"{(n - pvc) / n:.1%}", f"{pvc / n:.1%}"]
     assert table["mean confidence"].iloc[1] == f"{explained.beats.confidence[::5].mean():.2f}"
-    assert table.annotated.to_list() == [n, 0]
+    assert table["annotated beats"].to_list() == [n, 0]
     text = Reader(page).text
     assert f"Beats {n} " in text
     mean = 60 / np.diff(explained.beats.time).mean()
@@ -118,7 +145,24 @@ def test_the_limits_are_those_of_the_results(page):
     for row in report["per_class"]:
         assert f"{row['class']} {row['f1']:.2f} {row['support']} " in text
     assert "one of the reference networks" in text
-    assert "Patients it never saw 2" in text
+    assert "Trained on patients of MIT-BIH; windows that hold one class throughout; 2 more patients were held" in text
+    for word in ("Held out by", "rule 'clean'", "Windows rule"):
+        assert word not in text
+
+
+def test_the_reader_is_told_who_trained_the_network(explained, record, tmp_path):
+    path = networks.checkpoints("mitdb", "patient")[0]
+    everybody = {w for p in networks.checkpoints("mitdb", "patient") for w in models.metadata(p)["patients_held_out"]}
+    trained = len(everybody) - len(models.metadata(path)["patients_held_out"])
+
+    def said(name: str) -> str:
+        shown, notes = replace(record, name=name, database=""), {**models.metadata(path), "checkpoint": path.name}
+        page = write_report(explained, shown, tmp_path / "a.html", model_name=path.name, notes=notes)
+        return Reader(page.read_text()).text
+
+    assert f"Trained on {trained} MIT-BIH patients, not on yours; windows" in said("mine")
+    for name in ("208", "202"):  # a file that may be the database's own; 202 is the man of 201
+        assert f"Trained on {trained} MIT-BIH patients; windows" in said(name)
 
 
 def test_another_network_gets_no_borrowed_numbers(explained, record, tmp_path):
@@ -147,7 +191,7 @@ def test_nothing_acts_and_nothing_is_fetched(page):
     assert "url(" not in page
     assert "http" not in page.replace("http-equiv", "")
     assert len(page) < 500_000
-    assert reader.tags.count("svg") == 9
+    assert reader.tags.count("svg") == 10
 
 
 EVIL = '<script>alert("1")</script>&'
@@ -196,6 +240,16 @@ def test_a_strip_is_to_scale():
     assert colours[1] == report_svg.colour_of(np.linspace(0, 2, 720)[:7].mean() / 2)
     assert ">5.2<" in picture
     assert 'aria-label="a &lt; b"' in picture
+    assert "10z" not in picture
+    marked = report_svg.strip(signal, np.ones(720), fs=360, start=5.0, top=2.0, label="x", beat=6.0)
+    tip = re.search(r'd="M([\d.]+) 8h12l-6 10z"', marked)  # twelve pixels wide
+    assert float(tip[1]) + 6 == pytest.approx(points[360, 0], abs=0.1)
+
+
+def test_the_key_has_the_colours_of_the_scale():
+    colours = re.findall(r'fill="(#\w{6})"', report_svg.key())[:48]
+    assert colours[0] == report_svg.colour_of(-47 / 48)
+    assert colours[47] == report_svg.colour_of(47 / 48)
 
 
 def test_the_timeline_puts_beats_in_their_place():

@@ -1,0 +1,57 @@
+"""What the page "Your own ECG" does with a reader's own file: no records of a database and no training are needed for it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecglib import source
+from ecglib.explained import Explained
+from ecglib.records import Record, open_record
+from ecglib.report_svg import heart_rate
+
+
+def setup(path: str | os.PathLike[str], **options: Any) -> Record:
+    """Open a file of one's own before anything else, choose charts, and say what is built from it.
+
+    `ecglib.source.setup` does so for the records of a database, which it prepares; here nothing is prepared.  ``options``
+    are those of `ecglib.records.open_record`.
+
+    Raises
+    ------
+    UnknownNameError, DataError
+        As `ecglib.records.open_record`.
+    """
+    import altair as alt
+    import torch
+    from IPython.display import HTML, display
+
+    from ecglib import plots
+
+    record = open_record(path, **options)
+    plots.use_theme()
+    alt.renderers.register("ecglib", source._html)
+    alt.renderers.enable("ecglib")
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    date = datetime.datetime.now(datetime.UTC).date()
+    line = f"Built from your file {escape(Path(path).name)} · ecglib {source.code_version()} · {date}"
+    display(HTML(f'<p class="ecglib-provenance">{line}</p>'))
+    return record
+
+
+def numbers(explained: Explained) -> str:
+    """Beats, heart rate and the network's confidence, as text for a notebook that no book glues numbers into."""
+    beats = explained.beats
+    decided = beats[beats.predicted != ""]
+    rate, _ = heart_rate(beats.time.to_numpy())
+    lines = [f"{len(beats)} beat{'s' if len(beats) != 1 else ''}, {explained.start + 0.0:g} to {explained.stop:.2f} s"]
+    if len(rate):
+        lines.append(f"heart rate {60 / np.mean(60 / rate):.0f} a minute; if that is not the patient's, fs is wrong")
+    if len(decided):
+        lines.append(f"more than 90 % sure: {(decided.confidence > 0.9).mean():.0%}, by the network's own opinion")
+    return "\n".join(lines)
