@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,17 @@ def forks(imports: str, body: str, cwd: Path):
             process.stdin.close()
 
 
-def moments(longest: float, seed: int) -> list[float]:
-    """Random moments, fewer late ones: an attempt that goes on from the last has less to do."""
-    draw = random.Random(None if STORM else seed)
-    return [draw.uniform(0, longest) * draw.uniform(0.3, 1) for _ in range(KILLS)]
+def kills(attempt: Callable, how: str, longest: float, *, seed: int, anew: Path) -> Iterator[int]:
+    """Kill at random moments, `KILLS` times; an attempt that comes to its end before that is followed by a new one."""
+    draw, killed = random.Random(None if STORM else seed), 0
+    while killed < KILLS:
+        status, _ = attempt(how, draw.uniform(0, longest))
+        if status == signal.SIGKILL:
+            killed += 1
+            yield killed
+        else:
+            assert status == 0
+            shutil.rmtree(anew)
 
 
 # fetch ---------------------------------------------------------------------------------------------------------------
@@ -138,18 +146,16 @@ def test_fetch(tmp_path, record_property):
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/"
     body = f'fetch("mitdb", root="data", base_url="{url}", jobs=2, backoff=0.01, progress=False)'
-    here, killed = folder("mitdb", tmp_path / "data"), 0
+    here = folder("mitdb", tmp_path / "data")
     with forks("from ecglib.download import fetch", body, tmp_path) as attempt:
-        for seconds in moments(0.8, seed=1):
-            killed += attempt("clock", seconds)[0] == signal.SIGKILL
+        for _ in kills(attempt, "clock", 0.6, seed=1, anew=here):
             for file in here.glob("*"):  # what has its name is whole
                 if file.suffix != ".part" and file.name != ".lock":
                     assert file.read_bytes() == (tree / file.name).read_bytes()
         assert attempt()[0] == 0
     server.shutdown()
     server.server_close()
-    record_property("killed", killed)
-    assert killed >= KILLS // 2
+    record_property("killed", KILLS)
     found = {p.name: p.read_bytes() for p in here.iterdir() if p.name != ".lock"}
     assert found == {p.name: p.read_bytes() for p in tree.iterdir()}
 
@@ -173,12 +179,8 @@ def test_train(tmp_path, record_property):
         assert status == 0
         straight = tmp_path / "straight"
         (tmp_path / "run").rename(straight)
-        killed = 0
-        for seconds in moments(took, seed=2):
-            killed += attempt("computing", seconds)[0] == signal.SIGKILL
+        record_property("killed", sum(1 for _ in kills(attempt, "computing", took, seed=2, anew=tmp_path / "run")))
         assert attempt()[0] == 0
-    record_property("killed", killed)
-    assert killed >= 1
     nets = [models.load(where / "net.safetensors").state_dict() for where in (tmp_path / "run", straight)]
     assert all(torch.equal(nets[0][key], nets[1][key]) for key in nets[1])
     told = [json.loads((where / "run.json").read_text()) for where in (tmp_path / "run", straight)]
@@ -253,18 +255,16 @@ def test_book(mini, tmp_path, record_property):
                 began = time.monotonic()
                 assert other()[0] == 0
                 took = time.monotonic() - began
-            moments_ = moments(took, seed=3)
-        else:
-            moments_ = [6.0]  # while a chapter runs, or the pages are made, as fast as the machine is
-        killed = 0
-        for seconds in moments_:
-            killed += attempt("clock", seconds)[0] == signal.SIGKILL
+            rounds = kills(attempt, "clock", took, seed=3, anew=mini / "_build")
+        else:  # while a chapter runs, or the pages are made, as fast as the machine is
+            assert attempt("clock", 6.0)[0] == signal.SIGKILL
+            rounds = iter([1])
+        for _ in rounds:
             for notebook in (mini / "_build" / "executed").glob("*.ipynb"):
                 if ".part" not in notebook.name:
                     assert json.loads(notebook.read_text())["nbformat"] == 4
         assert attempt()[0] == 0
-    record_property("killed", killed)
-    assert killed >= 1
+    record_property("killed", KILLS if STORM else 1)
     found = pages(mini)
     assert set(found) == {"index.html", "a.html", "b.html"}
     assert all(f"chapter {name} says 1" in found[f"{name}.html"] for name in "ab")
@@ -309,10 +309,8 @@ def test_sweep(tmp_path, record_property):
         took = time.monotonic() - began
         straight = yaml.safe_load((tmp_path / "out" / "sweep.json").read_text())
         shutil.rmtree(tmp_path / "out")
-        killed = sum(attempt("clock", seconds)[0] == signal.SIGKILL for seconds in moments(took, seed=4))
+        record_property("killed", sum(1 for _ in kills(attempt, "clock", took, seed=4, anew=tmp_path / "out")))
         assert attempt()[0] == 0
-    record_property("killed", killed)
-    assert killed >= 1
     found = yaml.safe_load((tmp_path / "out" / "sweep.json").read_text())
     for row in (*found, *straight):
         row.pop("seconds")
