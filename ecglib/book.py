@@ -223,7 +223,10 @@ def _key(page: Path, data: str) -> str:
 def _html(root: Path, staged: Path, *, progress: bool) -> Path:
     """Call jupyter-book, nitpicky and with warnings as errors; its talk goes to a log and is shown if it fails."""
     html = root / "_build" / "html"
-    log = root / "_build" / "html.log"
+    log, whole = root / "_build" / "html.log", staged / "_build" / "whole"
+    if not whole.is_file():  # a build that was killed leaves pages that are not in the index of the search
+        shutil.rmtree(staged / "_build", ignore_errors=True)
+    whole.unlink(missing_ok=True)
     start = "from ecglib import sweep_run; from jupyter_book.cli.main import main; sweep_run.ends_with_parent(); main()"
     command = [sys.executable, "-c", start, "build", str(staged), "-n", "-W", "--keep-going"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -241,6 +244,7 @@ def _html(root: Path, staged: Path, *, progress: bool) -> Path:
     if sphinx.returncode:
         telling = [line for line in log.read_text().splitlines() if re.search("WARNING|ERROR|Error", line)]
         raise EcglibError(f"jupyter-book failed: {(telling or ['see the log'])[0]} (all of it: {log})")
+    whole.touch()
     fresh, old = html.with_name("html.part"), html.with_name("html.old")
     for left in (fresh, old):  # by a build that was killed here
         shutil.rmtree(left, ignore_errors=True)

@@ -272,6 +272,8 @@ def test_book(mini, tmp_path, record_property):
     assert not (mini / "_build" / "html.old").exists()
     if STORM:
         assert found == pages(straight)
+        index = [root / "_build" / "html" / "searchindex.js" for root in (mini, straight)]
+        assert index[0].read_text() == index[1].read_text()
 
 
 def test_two_books_at_once_take_turns(mini, monkeypatch):
