@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from html import escape
 from pathlib import Path
@@ -38,8 +37,7 @@ def setup(path: str | os.PathLike[str], **options: Any) -> Record:
     alt.renderers.register("ecglib", source._html)
     alt.renderers.enable("ecglib")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
-    date = datetime.datetime.now(datetime.UTC).date()
-    line = f"Built from your file {escape(Path(path).name)} · ecglib {source.code_version()} · {date}"
+    line = f"Built from your file {escape(Path(path).name)} · {source.stamp()}"
     display(HTML(f'<p class="ecglib-provenance">{line}</p>'))
     return record
 

@@ -53,7 +53,7 @@ def agreement(
     pick = alt.param(unique("measure"), value=measures[0], bind=alt.binding_select(options=measures, name="measure: "))
     low, high = float(np.nanmin([data.low.min(), 0])), float(np.nanmax([data.high.max(), data["mean"].max()]))
     scale = alt.Scale(domain=[np.floor(10 * low) / 10, np.ceil(10 * high) / 10], nice=False)
-    legend = alt.Legend(title=None, orient="top", columns=3, labelLimit=300)
+    legend = alt.Legend(title=None, orient="top", columns=2, labelLimit=300)
     colour = alt.Color("group:N", sort=groups, scale=series(groups), legend=legend)
     seen = alt.when(f"datum.patients < {FEW}").then(alt.value(0.45)).otherwise(alt.value(1))
     known = pd.DataFrame([(m, CHANCE[m]) for m in measures if m in CHANCE], columns=["measure", "at"])
