@@ -26,19 +26,9 @@ def setup(path: str | os.PathLike[str], **options: Any) -> Record:
     UnknownNameError, DataError
         As `ecglib.records.open_record`.
     """
-    import altair as alt
-    import torch
-    from IPython.display import HTML, display
-
-    from ecglib import plots
-
     record = open_record(path, **options)
-    plots.use_theme()
-    alt.renderers.register("ecglib", source._html)
-    alt.renderers.enable("ecglib")
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     line = f"Built from your file {escape(Path(path).name)} · {source.stamp()}"
-    display(HTML(f'<p class="ecglib-provenance">{line}</p>'))
+    source.begin(f'<p class="ecglib-provenance">{line}</p>')
     return record
 
 

@@ -170,24 +170,29 @@ def prepare(*, database: str = "auto", fetch: bool = False, progress: bool = Tru
 
 def setup(*, database: str = "auto", record: Any = "") -> Source:
     """Open a chapter: find its records, choose charts that a static page can show, print what it was built from."""
+    if record and database == "auto":  # the record names its database where only one has it
+        database = next((n for n in ("mitdb", "phantom") if (f := find(n)) and str(record) in f.records), database)
+    source = prepare(database=database, progress=False)
+    if record:
+        check_name("record", str(record), source.records, hint=f"records of {source.database}")
+    warning = f'<p class="ecglib-simulated"><strong>{BANNER}</strong></p>' if source.simulated else ""
+    begin(f'<p class="ecglib-provenance">{source.line}</p>{warning}')
+    return source
+
+
+def begin(html: str) -> None:
+    """Choose charts that a static page can show, and the number of threads; show what the page was built from."""
     import altair as alt
     import torch
     from IPython.display import HTML, display
 
     from ecglib import plots
 
-    if record and database == "auto":  # the record names its database where only one has it
-        database = next((n for n in ("mitdb", "phantom") if (f := find(n)) and str(record) in f.records), database)
-    source = prepare(database=database, progress=False)
-    if record:
-        check_name("record", str(record), source.records, hint=f"records of {source.database}")
     plots.use_theme()
     alt.renderers.register("ecglib", _html)
     alt.renderers.enable("ecglib")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
-    warning = f'<p class="ecglib-simulated"><strong>{BANNER}</strong></p>' if source.simulated else ""
-    display(HTML(f'<p class="ecglib-provenance">{source.line}</p>{warning}'))
-    return source
+    display(HTML(html))
 
 
 def example(source: Source, label: str, *, record: str = "", time: float | None = None) -> Any:
