@@ -118,12 +118,12 @@ def _explain(
 def _summary(found: Any, *, rate_told: bool) -> Iterator[str]:
     """Heart rate where it tells of a wrong --fs, counts by class, and what annotations say, if there are any."""
     from ecglib.explained import disagreements
-    from ecglib.report_svg import heart_rate
+    from ecglib.report_svg import heart_rate, mean_rate
 
     beats = found.beats
     rate, _ = heart_rate(beats.time.to_numpy())
     if rate_told and len(rate):
-        yield f"heart rate {60 / (60 / rate).mean():.0f} a minute; if that is not the patient's, --fs is wrong"
+        yield f"heart rate {mean_rate(rate):.0f} a minute; if that is not the patient's, --fs is wrong"
     annotated = bool((beats.symbol != "").any())
     counts = [beats[c][beats[c] != ""].value_counts() for c in ("expected", "predicted")]
     for c in (c for c in found.classes if any(c in n for n in counts)):

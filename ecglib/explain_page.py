@@ -7,12 +7,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ecglib import source
 from ecglib.explained import Explained
 from ecglib.records import Record, open_record
-from ecglib.report_svg import heart_rate
+from ecglib.report_svg import heart_rate, mean_rate
 
 
 def setup(path: str | os.PathLike[str], **options: Any) -> Record:
@@ -39,7 +37,7 @@ def numbers(explained: Explained) -> str:
     rate, _ = heart_rate(beats.time.to_numpy())
     lines = [f"{len(beats)} beat{'s' if len(beats) != 1 else ''}, {explained.start + 0.0:g} to {explained.stop:.2f} s"]
     if len(rate):
-        lines.append(f"heart rate {60 / np.mean(60 / rate):.0f} a minute; if that is not the patient's, fs is wrong")
+        lines.append(f"heart rate {mean_rate(rate):.0f} a minute; if that is not the patient's, fs is wrong")
     if len(decided):
         lines.append(f"more than 90 % sure: {(decided.confidence > 0.9).mean():.0%}, by the network's own opinion")
     return "\n".join(lines)

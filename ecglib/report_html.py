@@ -176,7 +176,7 @@ def _numbers(beats: pd.DataFrame) -> list[tuple[str, str]]:
     rows = [("Beats", str(len(beats)))]
     if len(rate):
         low, high = np.percentile(rate, [5, 95])
-        mean = 60 / np.mean(60 / rate)
+        mean = report_svg.mean_rate(rate)
         rows.append(("Heart rate", f"{mean:.0f} a minute; 90 % of the RR intervals {low:.0f} to {high:.0f}"))
     both = beats[(beats.expected != "") & (beats.predicted != "")]
     if len(both):

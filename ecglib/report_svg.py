@@ -131,6 +131,11 @@ def heart_rate(time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return 60 / rr[good], time[1:][good]
 
 
+def mean_rate(rate: np.ndarray) -> float:
+    """Heart rate of the whole from those of its RR intervals, beats a minute: 60 s over the mean interval."""
+    return float(60 / np.mean(60 / rate))
+
+
 def colour_of(value: float) -> str:
     """Colour of relevance as a share of the maximum: from paper to blue, orange below zero.
 
